@@ -1,0 +1,295 @@
+"""What YAML may say about a system. Unknown fields and out-of-range values are errors at load (I15).
+
+The engine works on these objects as they are; `declarations.py` reads them from the folders and
+adds file and line to what goes wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+
+from maintenance_defs.core.quantities import Duration, SizeBytes
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
+Sql = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+# One value or a list of them, as is usual in YAML.
+OneOrMore = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+Strings = Annotated[tuple[str, ...], OneOrMore]
+
+OWN_PREFIX = ".maintenance/"  # quarantine, probes and archives of ours; in no scope, ever (E07)
+
+
+class Declared(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Database(Declared):
+    """Where the rows are. The URL stands in an environment variable, never in YAML."""
+
+    url_env: EnvName
+
+
+class Scope(Declared):
+    """The keys under one prefix that this system owns."""
+
+    prefix: str
+    class_: Literal["product", "temporary", "library", "cache", "archive"] = Field(alias="class", default="product")
+    patterns: Strings = ()  # 'raw/{timestamp}-{random}.wav'; a key that matches none is protected
+    exclusive: bool = False  # only then can an unreferenced object be an orphan (E05)
+
+    @model_validator(mode="after")
+    def _segment_bounded(self) -> Self:
+        if self.prefix and not self.prefix.endswith("/"):
+            raise ValueError(f"prefix {self.prefix!r} must end in '/', or it would also own {self.prefix}2/…")
+        if self.prefix.startswith("/"):
+            raise ValueError(f"prefix {self.prefix!r} must not start with '/': keys do not")
+        if OWN_PREFIX.startswith(self.prefix or "\0") or self.prefix.startswith(OWN_PREFIX):
+            raise ValueError(f"prefix {self.prefix!r} holds the platform's own objects")
+        for pattern in self.patterns:
+            if not pattern.startswith(self.prefix):
+                raise ValueError(f"pattern {pattern!r} must start with its scope's prefix {self.prefix!r}")
+            key_pattern_regex(pattern)
+        return self
+
+
+class Credentials(Declared):
+    """Which variables hold the credentials of a store; the provider's usual ones where absent."""
+
+    access_key_env: EnvName
+    secret_key_env: EnvName
+    session_token_env: EnvName | None = None
+
+
+class Store(Declared):
+    """Where the objects are: s3://bucket[/prefix/]?endpoint_url=…, az://account/container, gs://bucket, a folder."""
+
+    url_env: EnvName
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+    credentials: Credentials | None = None
+    bucket: str | None = None  # the name that URLs in the database use, where it differs from the URL's
+    bucket_env: EnvName | None = None
+    hosts: Strings = ()  # 'https://cdn.example.com/' or 'https://x.example/base/': stands for this store's root
+    limit: SizeBytes | None = None
+    in_flight: Duration = timedelta(minutes=60)  # an upload may precede its row by so much
+    age_by: Literal["modified", "first_seen"] = "modified"
+    may_be_absent: bool = False  # a local cache that need not exist yet
+
+    @model_validator(mode="after")
+    def _scopes_do_not_overlap(self) -> Self:
+        prefixes = sorted(scope.prefix for scope in self.scopes)
+        for outer, inner in zip(prefixes, prefixes[1:], strict=False):
+            if inner.startswith(outer):
+                raise ValueError(f"scopes {outer!r} and {inner!r} overlap; an object belongs to one scope")
+        return self
+
+
+Form = Literal["column", "template", "url", "path", "prefix", "token", "text"]
+
+
+class ObjectForm(Declared):
+    """How a row names objects: exactly one form, over a column, a JSON path or an array.
+
+    column    the value is the key, byte for byte
+    template  'reports/{delivery_id}/{id}.{file_type}', filled from columns
+    url       a URL of the store in any of its usual spellings, or of a declared host
+    path      'key', 'bucket/key' or '/bucket/key' without scheme, or a URL
+    prefix    a folder: everything below it is referenced
+    token     protects every object whose key has the value as a path segment or file stem
+    text      every URL and declared-host link found in running text (HTML, Markdown, JSON)
+
+    json and array say where values stand; `form` how each is read.
+    """
+
+    column: str | None = None
+    template: str | None = None
+    url: str | None = None
+    path: str | None = None
+    prefix: str | None = None
+    token: str | None = None
+    text: str | None = None
+    json_: str | None = Field(alias="json", default=None)  # a column holding JSON …
+    at: str | None = None  # … and the DuckDB JSON path of the values: '$.files[*].key'
+    array: str | None = None  # a text[] column, a JSON array, or a list with `separator`
+    separator: str | None = None
+    form: Literal["column", "url", "path", "prefix", "token", "text"] | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        direct = [f for f in Form.__args__ if getattr(self, f) is not None]  # type: ignore[attr-defined]
+        carriers = [c for c in (self.json_, self.array) if c is not None]
+        if len(direct) + len(carriers) != 1:
+            raise ValueError("name exactly one of column, template, url, path, prefix, token, text, json, array")
+        if (self.json_ is None) != (self.at is None):
+            raise ValueError("json and at belong together: {json: metadata, at: '$.files[*].key'}")
+        if self.separator is not None and self.array is None:
+            raise ValueError("separator belongs to array: {array: keys, separator: ','}")
+        if direct and self.form is not None:
+            raise ValueError("form belongs to json and array only")
+        if self.template is not None and not template_columns(self.template):
+            raise ValueError(f"template {self.template!r} names no column; write one in braces: 'final/{{id}}.wav'")
+        return self
+
+    @property
+    def kind(self) -> Form:
+        """How each single value is read."""
+        for form in Form.__args__:  # type: ignore[attr-defined]
+            if getattr(self, form) is not None:
+                return form
+        return self.form or "column"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns the form needs, in order of appearance."""
+        if self.template is not None:
+            return template_columns(self.template)
+        return tuple(c for c in (self.json_, self.array, getattr(self, self.kind, None)) if c is not None)[:1]
+
+    def __str__(self) -> str:
+        if self.json_ is not None:
+            return f"{self.json_} {self.at} as {self.kind}"
+        if self.array is not None:
+            return f"each of {self.array} as {self.kind}"
+        return f"{self.kind} {getattr(self, self.kind)}"
+
+
+class Reference(Declared):
+    """One way in which the rows of one table name objects."""
+
+    table: str
+    id: Strings
+    store: Strings  # several where the value itself says which: URLs with a bucket
+    object: ObjectForm
+    protects_only: bool = False  # protects what it names, but its absence is no finding
+    size: str | None = None  # a column with the object's size in bytes
+    dated_by: str | None = None
+    releases_reference: Sql | None = None  # rows for which this holds no longer need their object (A10)
+    in_progress: Sql | None = None  # rows whose object may not exist yet
+    optional: bool = False  # the table may be absent: noted, not an error
+
+    @model_validator(mode="after")
+    def _protecting_forms(self) -> Self:
+        if self.object.kind in ("prefix", "token", "text") and not self.protects_only:
+            raise ValueError(f"a {self.object.kind} reference names no single object; say protects_only: true")
+        if len(self.store) > 1 and self.object.kind not in ("url", "path", "text"):
+            raise ValueError(f"a {self.object.kind} reference carries no bucket: name one store")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.table}: {self.object}"
+
+
+class RowCheck(Declared):
+    """Rows that should not be: counted on the snapshot's own transaction, shown as an asset check."""
+
+    describe: str
+    table: str
+    id: Strings
+    where: Sql | None = None  # may use :as_of; plain SQL of the database
+    requires: ObjectForm | None = None  # … and whose object (in `store`) is absent
+    store: str | None = None
+    show: Strings = ()  # further columns of the sample
+    severity: Literal["error", "warn"] = "warn"
+    optional: bool = False  # the table may be absent
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.where is None and self.requires is None:
+            raise ValueError("a check needs where, requires, or both; without them every row would fail it")
+        if (self.requires is None) != (self.store is None):
+            raise ValueError("requires and store belong together")
+        if self.requires is not None and self.requires.kind not in ("column", "template"):
+            raise ValueError("requires takes a column or a template")
+        return self
+
+
+class Query(Declared):
+    """A table of numbers for the report: one SELECT in a file of the system's folder, run read-only."""
+
+    describe: str
+    sql: str  # file name below the system's folder
+    needs: dict[str, Strings] = {}  # table -> columns that a migration adds
+    migration: str | None = None  # … and its name, said where they are absent
+
+    @model_validator(mode="after")
+    def _inside_the_folder(self) -> Self:
+        if PurePosixPath(self.sql).is_absolute() or ".." in PurePosixPath(self.sql).parts:
+            raise ValueError(f"sql {self.sql!r} must name a file below the system's folder")
+        return self
+
+
+class Guards(Declared):
+    """When a reconciliation must not be acted on. Percentages are of the scope's or source's population."""
+
+    max_orphan_percent: float = Field(default=30.0, ge=0, le=100)
+    max_missing_percent: float = Field(default=30.0, ge=0, le=100)  # J02: an unmounted volume looks like this
+    max_reference_shrink_percent: float = Field(default=50.0, ge=0, le=100)
+    max_inventory_shrink_percent: float = Field(default=10.0, ge=0, le=100)
+    small_population: int = Field(default=50, ge=0)  # below it only counts matter: 3 of 6 is no ratio
+    max_input_age: Duration = timedelta(hours=24)
+
+
+class System(Declared):
+    """One maintained system: its database, its stores, how rows name objects."""
+
+    name: Name
+    description: str = ""
+    owners: Strings = ()
+    database: Database
+    stores: dict[Name, Store] = Field(min_length=1)
+    references: tuple[Reference, ...] = Field(min_length=1)
+    checks: dict[Name, RowCheck] = {}
+    queries: dict[Name, Query] = {}
+    guards: Guards = Guards()
+    report: Literal["tables", "storage_maintenance"] = "tables"
+    drift_scan: bool = True  # look for keys in columns that nobody declared (D12)
+    kinds: Strings = ()
+
+    @model_validator(mode="after")
+    def _names_meet(self) -> Self:
+        known = ", ".join(self.stores)
+        for number, reference in enumerate(self.references):
+            for store in reference.store:
+                if store not in self.stores:
+                    raise ValueError(f"references.{number}: store {store!r} is not declared. Known: {known}")
+        for name, check in self.checks.items():
+            if check.store is not None and check.store not in self.stores:
+                raise ValueError(f"checks.{name}: store {check.store!r} is not declared. Known: {known}")
+        for owner in self.owners:
+            if not re.fullmatch(r"team:[\w.-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
+                raise ValueError(f"owner {owner!r} is neither 'team:name' nor an e-mail address")
+        return self
+
+    @property
+    def referenced_stores(self) -> tuple[str, ...]:
+        """The stores that some reference names, in order of declaration: only those can be diffed."""
+        named = {store for reference in self.references for store in reference.store}
+        return tuple(name for name in self.stores if name in named)
+
+    def references_to(self, store: str) -> Iterator[tuple[int, Reference]]:
+        """The references that may name objects of `store`, with their declared position."""
+        return ((n, r) for n, r in enumerate(self.references) if store in r.store)
+
+
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def template_columns(template: str) -> tuple[str, ...]:
+    """The columns a template names, in order; raises ValueError on a stray brace."""
+    rest = _PLACEHOLDER.sub("", template)
+    if "{" in rest or "}" in rest:
+        raise ValueError(f"template {template!r} has a brace that encloses no column name")
+    return tuple(dict.fromkeys(_PLACEHOLDER.findall(template)))
+
+
+def key_pattern_regex(pattern: str) -> str:
+    """`raw/{timestamp}.wav` -> an anchored RE2 expression; a placeholder is one or more characters but '/'."""
+    template_columns(pattern)
+    parts = _PLACEHOLDER.split(pattern)
+    return "".join("[^/]+" if n % 2 else re.escape(part) for n, part in enumerate(parts))

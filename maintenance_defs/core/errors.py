@@ -1,0 +1,101 @@
+"""Everything the platform refuses or fails with.
+
+    MaintenanceError
+    ├── DeclarationError        YAML says something that cannot be meant (file, line)
+    ├── EnvironmentMissing      a named environment variable is not set
+    ├── Refused                 inputs are readable, but no claim may be built on them
+    │   └── AsOfInTheFuture     the instant asked for is later than a clock that was read
+    ├── SourceUnavailable       a database, table or column could not be read
+    │   └── RowSecurity         row-level security would hide rows
+    ├── StoreUnavailable        a store could not be reached or listed
+    │   ├── StoreDenied         reached, but the credentials may not do this
+    │   └── IncompleteListing   a listing ended before its end
+    └── ArtefactError           one of our own files is not what its control row says
+
+A message says what happened, that nothing was lost, and what to do. `transient` tells whether
+trying again may help; only those are retried.
+"""
+
+from __future__ import annotations
+
+
+class MaintenanceError(Exception):
+    """Base of all errors a person is meant to read."""
+
+    transient = False
+
+
+class DeclarationError(MaintenanceError):
+    """A declaration does not load. `problems` are complete sentences that name file and line."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class EnvironmentMissing(MaintenanceError):
+    """A variable that a declaration names has no value here."""
+
+    def __init__(self, variable: str, needed_for: str) -> None:
+        self.variable = variable
+        super().__init__(
+            f"{variable} is not set; it names {needed_for}. Nothing was read. "
+            f"Set it, or run `maintain demo` to work on the demonstration data."
+        )
+
+
+class Refused(MaintenanceError):
+    """The run's verdict is `refused(reason)`: `reason` is one word for machines, the text for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class AsOfInTheFuture(Refused):
+    """`--as-of` lies after the earliest clock of worker, store and database."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("as_of_in_the_future", message)
+
+
+class SourceUnavailable(MaintenanceError):
+    """A database, table or column could not be read: never treated as an empty set."""
+
+    reason = "source_unavailable"
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__(message)
+
+
+class RowSecurity(SourceUnavailable):
+    """The server would have hidden rows from us without saying so (hazard A07)."""
+
+    reason = "rls_filtered"
+
+
+class StoreUnavailable(MaintenanceError):
+    """A store could not be reached: not the same as an empty store (hazard A14)."""
+
+    reason = "store_unreachable"
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        self.transient = transient
+        super().__init__(message)
+
+
+class StoreDenied(StoreUnavailable):
+    """The store answered 401 or 403: the truth about the key or prefix is unknown (hazard F20)."""
+
+    reason = "store_denied"
+
+
+class IncompleteListing(StoreUnavailable):
+    """A listing broke off; what was read proves nothing about what was not (hazard A03)."""
+
+    reason = "incomplete"
+
+
+class ArtefactError(MaintenanceError):
+    """An artefact is missing or does not have the digest its control row records."""

@@ -1,0 +1,80 @@
+"""What every source database can do for us."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class DatabaseEvidence:
+    """What a snapshot knows about its own moment (I5). Times are the database's, aware UTC."""
+
+    identity: str  # system identifier and database, or the real path: for the pair fingerprint (E06)
+    version: str
+    taken_at: datetime
+    oldest_transaction_at: datetime | None  # begin of the oldest open one that may still write
+    oldest_transaction_known: bool  # False: this role may not see other sessions
+    is_replica: bool = False
+    replayed_at: datetime | None = None  # how far a replica has come; None on a primary or when unknown
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was found: qualified, with its columns and their type names."""
+
+    schema: str | None
+    name: str
+    columns: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}" if self.schema else self.name
+
+
+class Snapshot(Protocol):
+    """One consistent, read-only view; every read sees the same moment."""
+
+    dialect: str  # "postgresql", "sqlite", or SQLAlchemy's name
+    evidence: DatabaseEvidence
+
+    def table(self, name: str) -> Table | None:
+        """The table a declaration means, or None when there is none.
+
+        Raises SourceUnavailable when an unqualified name fits tables of two schemas (A09).
+        """
+
+    def tables(self) -> list[Table]:
+        """Every base table and partitioned parent the role may see, without the server's own schemas."""
+
+    def quote(self, identifier: str) -> str:
+        """The identifier as it must stand in SQL."""
+
+    def as_text(self, column: str, type_name: str) -> str:
+        """SQL for the quoted column as text (JSON as JSON text, arrays as JSON arrays)."""
+
+    def as_instant(self, column: str, type_name: str) -> str:
+        """SQL for the quoted column as a UTC timestamp; naive values are read as UTC."""
+
+    def by_key_bytes(self, expression: str) -> str:
+        """An ORDER BY term that sorts text by its UTF-8 bytes."""
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> pa.RecordBatchReader:
+        """Stream a SELECT; text columns as string, instants as timestamp[us, UTC]. `?` marks a parameter."""
+
+    def rows(self, sql: str, parameters: dict[str, Any] | None = None, limit: int = 1000) -> list[dict[str, Any]]:
+        """A small result as dictionaries; `:name` marks a parameter. For checks and queries."""
+
+
+class SourceDatabase(Protocol):
+    """A database as a source of references. Opens read-only; raises SourceUnavailable."""
+
+    dialect: str
+    display_url: str  # without credentials
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Begin the one transaction of a run: repeatable read, read-only, row_security off, UTC."""
