@@ -10,6 +10,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+# Begins a text value whose bytes are not UTF-8 (SQLite only; the bad bytes follow as \\xNN). It names no
+# object: whoever resolves references counts it as unresolvable, never as a key.
+NOT_UTF8 = "\ufffd"
+
 
 @dataclass(frozen=True)
 class DatabaseEvidence:
@@ -17,9 +21,11 @@ class DatabaseEvidence:
 
     identity: str  # system identifier and database, or the real path: for the pair fingerprint (E06)
     version: str
-    taken_at: datetime
+    taken_at: datetime  # just before the snapshot: what commits later has not been seen
     oldest_transaction_at: datetime | None  # begin of the oldest open one that may still write
-    oldest_transaction_known: bool  # False: this role may not see other sessions
+    # False: this role may not see other sessions, a prepared transaction hides its begin, or this is a
+    # replica, where the writers' sessions are elsewhere.
+    oldest_transaction_known: bool
     is_replica: bool = False
     replayed_at: datetime | None = None  # how far a replica has come; None on a primary or when unknown
 
@@ -55,19 +61,30 @@ class Snapshot(Protocol):
         """The identifier as it must stand in SQL."""
 
     def as_text(self, column: str, type_name: str) -> str:
-        """SQL for the quoted column as text (JSON as JSON text, arrays as JSON arrays)."""
+        """SQL for the quoted column as text (JSON as JSON text, arrays as JSON arrays, char(n) with its padding)."""
 
     def as_instant(self, column: str, type_name: str) -> str:
-        """SQL for the quoted column as a UTC timestamp; naive values are read as UTC."""
+        """SQL for the quoted column as a UTC timestamp; naive values are read as UTC, numbers as Unix time.
+
+        Write `{as_instant(…)} AS name`: SQLite has no types, the alias tells which column is an instant.
+        Invalid and infinite values are NULL. Raises SourceUnavailable for a column that cannot be a time.
+        """
 
     def by_key_bytes(self, expression: str) -> str:
         """An ORDER BY term that sorts text by its UTF-8 bytes."""
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> pa.RecordBatchReader:
-        """Stream a SELECT; text columns as string, instants as timestamp[us, UTC]. `?` marks a parameter."""
+        """Stream a SELECT; text columns as string, instants as timestamp[us, UTC]. `?` marks a parameter.
+
+        Every other column must be a number or a boolean, else SourceUnavailable: nothing is read inexactly.
+        Streams may overlap; each ends with its reader, or with the snapshot.
+        """
 
     def rows(self, sql: str, parameters: dict[str, Any] | None = None, limit: int = 1000) -> list[dict[str, Any]]:
-        """A small result as dictionaries; `:name` marks a parameter. For checks and queries."""
+        """A small result as dictionaries; `:name` marks a parameter. For checks and queries.
+
+        A statement that fails raises SourceUnavailable and leaves the snapshot usable.
+        """
 
 
 class SourceDatabase(Protocol):

@@ -1,0 +1,78 @@
+"""The `maintain` command: what the Dagster assets do, for people, scripts and cron.
+
+Belongs here: options, exit codes, what is printed where. Not here: any work; a verb calls the same
+function as the asset does. A verb's module is imported when the verb is used, and imports what is
+heavy inside its function, so that `maintain --help` is instant.
+
+Exit codes: 0 clean, 1 findings (with --fail-on-findings) or only a part could be done, 2 error, 3 refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+VERBS = {
+    "Reconcile": {
+        "report": "reading",
+        "reconcile": "reading",
+        "explain": "reading",
+        "doctor": "checking",
+    },
+    "Run": {
+        "demo": "running",
+        "dev": "running",
+        "serve": "running",
+        "test": "running",
+    },
+}
+
+
+class _Verbs(click.Group):
+    """Verbs in named groups, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for group in VERBS.values() for name in group]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for group in VERBS.values():
+            if cmd_name in group:
+                module = importlib.import_module(f"maintenance_defs.cli.{group[cmd_name]}")
+                command: click.Command = getattr(module, cmd_name)
+                return command
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            from maintenance_defs.cli.shared import did_you_mean
+
+            ctx.fail(f"no verb {args[0]!r}.{did_you_mean(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, group in VERBS.items():
+            rows = [(name, self._command(ctx, name).get_short_help_str(80)) for name in group]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def _command(self, ctx: click.Context, name: str) -> click.Command:
+        command = self.get_command(ctx, name)
+        if command is None:
+            raise KeyError(name)
+        return command
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="maintenance-defs", prog_name="maintain")
+def main() -> None:
+    """Find what databases and object stores say about each other, and why.
+
+    Systems are declared in assets/<system>/defs.yaml; `maintain demo` makes data to try everything on.
+    Nothing here changes a maintained store or database.
+
+    \b
+    Exit codes: 0 clean, 1 findings (with --fail-on-findings) or partial, 2 error, 3 refused.
+    """

@@ -1,0 +1,175 @@
+"""The verbs that reconcile and tell: report, reconcile, explain."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from maintenance_defs.cli.shared import (
+    CLEAN,
+    ERROR,
+    FINDINGS,
+    PARTIAL,
+    REFUSED,
+    as_of_option,
+    load_system,
+    print_json,
+    progress,
+    system_argument,
+    verb,
+    working_home,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from maintenance_defs.reconcile.report import Report
+
+FORMATS = ("csv", "json", "parquet", "r2", "wrangler")
+
+fail_option = click.option("--fail-on-findings", is_flag=True, help="Exit with 1 if there is something to look at.")
+
+
+@click.command(short_help="Reconcile a system and print what was found.")
+@system_argument
+@click.option("--text", "style", flag_value="text", default=True, help="Print plain text (the default).")
+@click.option("--markdown", "style", flag_value="markdown", help="Print Markdown.")
+@click.option(
+    "--export", "target", type=click.Path(dir_okay=False, path_type=Path), help="Also write the list to a file."
+)
+@click.option(
+    "--format", "format_", type=click.Choice(FORMATS), help="Of the list; without --export it is printed alone. [csv]"
+)
+@click.option(
+    "--item", "items", multiple=True, metavar="CLASS", help="What to list: a class, or 'all'. [orphan_candidate]"
+)
+@click.option("--last", is_flag=True, help="Tell of the last reconciliation; read neither store nor database.")
+@as_of_option
+@fail_option
+@verb
+def report(
+    name: str,
+    style: str,
+    target: Path | None,
+    format_: str | None,
+    items: tuple[str, ...],
+    last: bool,
+    as_of: datetime | None,
+    fail_on_findings: bool,
+    as_json: bool,
+) -> int:
+    """Reconcile SYSTEM and print what was found.
+
+    Lists the stores, reads the database in one transaction, compares both ways. Changes neither:
+    this is always a dry run.
+
+    \b
+      maintain report colouring --export orphans.csv
+      maintain report colouring --last --format r2
+      maintain report radio --last --item missing_candidate --format json
+    """
+    from maintenance_defs.reconcile.report import ITEMS, Report
+    from maintenance_defs.reconcile.report_exports import ORPHANS
+
+    if last and as_of is not None:
+        raise click.UsageError("--last tells of a reconciliation that is done; it takes no --as-of")
+    unknown = set(items) - {*ITEMS, "all"}
+    if unknown:
+        raise click.BadParameter(f"{', '.join(sorted(unknown))}. Known: {', '.join(ITEMS)}, all.", param_hint="--item")
+    chosen = ITEMS if "all" in items else items or ORPHANS
+    loaded = load_system(name)
+    with working_home(serve=not last) as home:
+        diff = None
+        if not last:
+            from maintenance_defs.reconcile.run import reconcile as run
+
+            with progress(shown=not as_json) as step:
+                diff = run(loaded.system, home, folder=loaded.folder, as_of=as_of, step=step)
+        found = Report.load(loaded.system, home, diff)
+        if target is not None:
+            written = found.export(target, format_ or "csv", chosen)
+            click.echo(f"{written:,} items written to {target}.", err=True)
+        if as_json:
+            click.echo(found.to_json(), nl=False)
+        elif format_ is not None and target is None:
+            found.export(sys.stdout.buffer, format_, chosen)
+        elif style == "markdown":
+            click.echo(found.to_markdown(), nl=False)
+        elif loaded.system.report == "storage_maintenance":
+            for line in found.storage_maintenance_lines():
+                click.echo(line, nl=False)
+        else:
+            click.echo(found.to_text(), nl=False)
+    return exit_code(found, fail_on_findings=fail_on_findings)
+
+
+@click.command(short_help="Reconcile a system; print one line.")
+@system_argument
+@as_of_option
+@fail_option
+@verb
+def reconcile(name: str, as_of: datetime | None, fail_on_findings: bool, as_json: bool) -> int:
+    """Reconcile SYSTEM and print one line: inventory of every store, snapshot of the database, diff.
+
+    For cron; `maintain report SYSTEM --last` tells the rest.
+    """
+    from maintenance_defs.reconcile.report import Report
+    from maintenance_defs.reconcile.run import reconcile as run
+
+    loaded = load_system(name)
+    with working_home() as home:
+        with progress(shown=not as_json) as step:
+            diff = run(loaded.system, home, folder=loaded.folder, as_of=as_of, step=step)
+        found = Report.load(loaded.system, home, diff)
+    if as_json:
+        print_json(found.summary())
+    else:
+        click.echo(found.headline())
+    return exit_code(found, fail_on_findings=fail_on_findings)
+
+
+def exit_code(found: Report, *, fail_on_findings: bool) -> int:
+    """3 refused, 2 nothing could be compared, 1 only a part could or (where asked for) findings, 0 clean."""
+    if found.facts["verdict"] == "refused":
+        return REFUSED
+    if found.facts["verdict"] == "incomplete":
+        compared = [store for store in found.facts["stores"] if store["referenced"] and store["verdict"] == "complete"]
+        return PARTIAL if compared else ERROR
+    return FINDINGS if fail_on_findings and found.has_findings else CLEAN
+
+
+@click.command(short_help="Say why an object or row is judged as it is.")
+@system_argument
+@click.argument("key", required=False)
+@click.option("--row", nargs=2, metavar="TABLE ID", help="Explain a row instead of an object.")
+@click.option("--store", help="The store of KEY, where the system has several.")
+@verb
+def explain(name: str, key: str | None, row: tuple[str, str] | None, store: str | None, as_json: bool) -> int:
+    """Say why KEY is an orphan, or why it is kept; without KEY, say SYSTEM's declaration in words.
+
+    The answer comes from the last reconciliation and names its evidence: what was searched, in
+    which forms, what comes nearest, and the instants it rests on.
+
+    \b
+      maintain explain colouring
+      maintain explain colouring assets/lion/pl_preview.png
+      maintain explain radio --row assets bbbbbbbb-0000-4000-8000-000000000006
+    """
+    from maintenance_defs.reconcile import explain as explaining
+
+    loaded = load_system(name)
+    if key is not None and row is not None:
+        raise click.UsageError("give KEY or --row, not both")
+    with working_home(serve=False) as home:
+        if row is not None:
+            told = explaining.explain_row(loaded.system, home, *row)
+        elif key is not None:
+            told = explaining.explain_key(loaded.system, home, key, store=store)
+        else:
+            told = explaining.explain_system(loaded.system, home, loaded.file)
+    click.echo(json.dumps(told.facts, ensure_ascii=False, indent=2) if as_json else told.text(), nl=as_json)
+    return CLEAN

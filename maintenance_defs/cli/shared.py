@@ -1,0 +1,151 @@
+"""What every verb has in common: options, errors as prose, systems by name, progress on a terminal."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from maintenance_defs.core.errors import MaintenanceError, Refused
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from maintenance_defs.control.home import Home
+    from maintenance_defs.declarations import LoadedSystem
+    from maintenance_defs.reconcile.run import Step
+
+CLEAN, FINDINGS, ERROR, REFUSED = 0, 1, 2, 3
+PARTIAL = FINDINGS
+
+
+class Instant(click.ParamType["datetime"]):
+    """An ISO 8601 instant with its zone."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        from maintenance_defs.core.quantities import parse_instant
+
+        try:
+            return parse_instant(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON of a stable shape.")
+as_of_option = click.option(
+    "--as-of", type=Instant(), metavar="INSTANT", help="Judge as of this instant, such as 2024-01-15T03:00:00Z."
+)
+system_argument = click.argument("name", metavar="SYSTEM")
+
+
+def verb(function: Callable[..., int]) -> Callable[..., None]:
+    """Give `function` --json and --debug, turn its number into the exit code and our errors into prose.
+
+    Other exceptions are bugs: they keep their traceback, but not Python's exit code, which means findings here.
+    """
+
+    @json_option
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(function)
+    def run(*args: Any, as_json: bool, debug: bool, **options: Any) -> None:
+        try:
+            code = function(*args, as_json=as_json, **options)
+        except MaintenanceError as error:
+            if debug:
+                traceback.print_exc()
+            code = tell(error, as_json=as_json)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            raise SystemExit(ERROR) from error
+        click.get_current_context().exit(code)
+
+    return run
+
+
+def tell(error: MaintenanceError, *, as_json: bool) -> int:
+    """Print the error (on stdout as JSON, else on stderr); its exit code."""
+    if as_json:
+        reason = getattr(error, "reason", None)
+        print_json({"error": {"type": type(error).__name__, "reason": reason, "message": str(error)}})
+    else:
+        click.echo(str(error), err=True)
+    return REFUSED if isinstance(error, Refused) else ERROR
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def load_system(name: str) -> LoadedSystem:
+    """The declared system of that name; a usage error that names the known ones, else."""
+    systems = load_all()
+    if name not in systems:
+        raise click.BadParameter(
+            f"no system {name!r} is declared.{did_you_mean(name, systems)} Known: {', '.join(systems) or 'none'}.",
+            param_hint="SYSTEM",
+        )
+    return systems[name]
+
+
+def load_all() -> dict[str, LoadedSystem]:
+    from maintenance_defs.declarations import deployment_root, load_systems
+
+    return load_systems(deployment_root())
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` Did you mean X?` with its leading blank, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+@contextmanager
+def progress(*, shown: bool = True) -> Iterator[Step]:
+    """A spinner with counts on stderr where that is a terminal; silent elsewhere."""
+    if not shown or not sys.stderr.isatty():
+        yield lambda what, items: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.completed:,.0f}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def step(what: str, items: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=None)
+            bar.advance(tasks[what], items)
+
+        yield step
+
+
+@contextmanager
+def working_home(*, serve: bool = True) -> Iterator[Home]:
+    """The home folder; with `serve`, the demonstration's server is up where its data is worked on."""
+    from maintenance_defs.control.home import Home
+
+    home = Home.open()
+    if not serve:
+        yield home
+        return
+    from maintenance_defs.demo import demo_server
+
+    with demo_server(home) as ready:
+        yield ready

@@ -1,0 +1,188 @@
+"""One sensor per kind of trigger, over all systems: hundreds of sensors would be evaluated late, each.
+
+They read tables, never list buckets. A cursor moves only when its runs were handed over; the
+`run_key` is the id of the cause, so that a tick that is repeated starts nothing twice.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from maintenance_defs.components.maintained_system import TAG, job_name
+from maintenance_defs.control.database import Request
+from maintenance_defs.control.home import Home
+from maintenance_defs.core.declaration import System
+from maintenance_defs.core.errors import MaintenanceError, SourceUnavailable
+from maintenance_defs.core.triggers import RowSensor
+from maintenance_defs.databases import open_database
+from maintenance_defs.databases.base import Snapshot
+
+REQUEST_TAG = "maintenance/request"
+REQUEST_SECONDS = 10  # somebody waits for the answer
+SLACK_SECONDS = 1.0  # ticks come a little early at times
+
+Job = UnresolvedAssetJobDefinition | dg.JobDefinition
+Position = list[str]  # [value of the growing column, id], as text
+
+
+def row_changes(
+    sensors: Sequence[RowSensor],
+    systems: Mapping[str, System],
+    jobs: Sequence[Job],
+    clock: Callable[[], float] = time.time,
+) -> dg.SensorDefinition:
+    """Starts a reconciliation for every declaration whose newest row is newer than the last tick's.
+
+    The first tick only remembers where the table ends: what was there before is no news. Rows of one
+    tick start one run. A transaction that commits late, behind the cursor, starts none: the clock does.
+    clock: seconds since 1970; decides only whether a declaration is due.
+    """
+
+    @dg.sensor(
+        name="row_changes",
+        jobs=jobs,
+        minimum_interval_seconds=int(min(sensor.every for sensor in sensors).total_seconds()),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Watches for new rows:\n\n" + "\n".join(f"- {_words(sensor)}" for sensor in sensors),
+    )
+    def sensor(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
+        state: dict[str, dict[str, Any]] = json.loads(context.cursor) if context.cursor else {}
+        kept = {cause_id(s): state[cause_id(s)] for s in sensors if cause_id(s) in state}
+        requests, troubles = [], []
+        for declared in sensors:
+            name, now = cause_id(declared), clock()
+            known = kept.get(name)
+            if known and now - known["looked_at"] < declared.every.total_seconds() - SLACK_SECONDS:
+                continue
+            before: Position | None = known["position"] if known else None
+            try:
+                newest = _newest(declared, systems[declared.system], home, before)
+            except MaintenanceError as error:
+                troubles.append(f"{declared.system} could not be asked: {error}")
+                continue
+            kept[name] = {"position": newest or before, "looked_at": now}
+            if newest and known:
+                requests.append(_run(declared.system, declared.run, f"{name}:{':'.join(newest)}", {}))
+        for trouble in troubles:
+            context.log.warning(trouble)
+        context.update_cursor(json.dumps(kept))
+        if not requests:
+            return dg.SkipReason(" ".join(troubles) or "No row is new.")
+        return dg.SensorResult(run_requests=requests)
+
+    return sensor
+
+
+def cause_id(sensor: RowSensor) -> str:
+    """Of a declaration; another table, condition or cursor begins anew."""
+    watch = sensor.watch
+    return f"{sensor.system}:{watch.table}:{sha256(watch.model_dump_json().encode()).hexdigest()[:8]}"
+
+
+def _newest(declared: RowSensor, system: System, home: Home, before: Position | None) -> Position | None:
+    """Where the newest row stands, if it stands behind `before`. Raises SourceUnavailable, EnvironmentMissing."""
+    variable = system.database.url_env
+    database = open_database(home.value(variable, f"the database of {system.name}"))
+    with database.snapshot() as snapshot:
+        sql, values = newest_row(declared, snapshot, before)
+        found = snapshot.rows(sql, values, limit=1)
+    return [str(found[0]["position"]), str(found[0]["id"])] if found else None
+
+
+def newest_row(declared: RowSensor, snapshot: Snapshot, before: Position | None) -> tuple[str, dict[str, Any]]:
+    """SQL for the newest row behind `before`. Raises SourceUnavailable where table or column is absent."""
+    watch = declared.watch
+    table = snapshot.table(watch.table)
+    if table is None:
+        raise SourceUnavailable(f"there is no table {watch.table}.")
+    absent = [name for name in watch.cursor if name not in table.columns]
+    if absent:
+        raise SourceUnavailable(f"table {table} has no column {absent[0]}.")
+    names = [snapshot.quote(name) for name in watch.cursor]
+    types = [table.columns[name] for name in watch.cursor]
+    position, row = names
+    where = [f"{position} IS NOT NULL", *([f"({watch.where})"] if watch.where else [])]
+    values = {}
+    if before:
+        # Compared as what the columns are: numbers grow otherwise than their digits.
+        at, id_ = (_as(snapshot, name, type_) for name, type_ in zip((":position", ":id"), types, strict=True))
+        where.append(f"({position} > {at} OR ({position} = {at} AND {row} > {id_}))")
+        values = {"position": before[0], "id": before[1]}
+    qualified = ".".join(snapshot.quote(part) for part in (table.schema, table.name) if part)
+    # Inside, nothing is renamed to a column's own name: ORDER BY would sort the text.
+    found = [snapshot.quote(alias) for alias in ("newest position", "newest id")]
+    texts = [snapshot.as_text(name, type_) for name, type_ in zip(found, types, strict=True)]
+    sql = (
+        f"SELECT {texts[0]} AS position, {texts[1]} AS id FROM ("
+        f"SELECT {position} AS {found[0]}, {row} AS {found[1]} FROM {qualified} WHERE {' AND '.join(where)} "
+        f"ORDER BY {position} DESC, {row} DESC LIMIT 1) AS newest"
+    )
+    return sql, values
+
+
+def _as(snapshot: Snapshot, parameter: str, type_name: str) -> str:
+    """SQLite compares by the column's affinity; every other server wants to be told."""
+    return parameter if snapshot.dialect == "sqlite" else f"CAST({parameter} AS {type_name})"
+
+
+def requested_reconciliations(systems: Sequence[str], jobs: Sequence[Job]) -> dg.SensorDefinition:
+    """Turns requests of `maintain serve` into runs, and tells the control database how they ended.
+
+    The cursor holds the ids of requests whose run has not ended.
+    """
+
+    @dg.sensor(
+        name="requested_reconciliations",
+        jobs=jobs,
+        minimum_interval_seconds=REQUEST_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Starts what `maintain serve` was asked for: {', '.join(systems)}.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SensorResult | dg.SkipReason:
+        begun: list[int] = json.loads(context.cursor) if context.cursor else []
+        pending = home.control.pending_requests()
+        known = {request.id: request for request in pending}
+        still = [id_ for id_ in sorted({*begun, *known}) if _keep(context, home, id_)]
+        requests = []
+        for request in pending:
+            if request.system not in systems:
+                home.control.mark_request(request.id, verdict="refused")
+            elif request.id in still:
+                tags = {REQUEST_TAG: str(request.id)}
+                requests.append(_run(request.system, "reconciliation", f"request-{request.id}", tags))
+        context.update_cursor(json.dumps(still))
+        return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("Nothing was asked for.")
+
+    return sensor
+
+
+def _keep(context: dg.SensorEvaluationContext, home: Home, id_: int) -> bool:
+    """Whether the request is still to be looked after; tells the control database what became of its run."""
+    tags = dg.RunsFilter(tags={REQUEST_TAG: str(id_)})
+    runs = context.instance.get_runs(filters=tags, limit=1)  # the newest, where a run was repeated
+    if not runs:
+        return True
+    run = runs[0]
+    home.control.mark_request(id_, run_id=run.run_id)
+    if not run.is_finished:
+        return True
+    request: Request = home.control.get_request(id_)
+    diffs = home.control.history(request.system, "orphan_diff")
+    diff = next((artefact for artefact in diffs if artefact.run_id == run.run_id), None)
+    verdict = diff.verdict if diff else run.status.value.lower()
+    home.control.mark_request(id_, run_id=run.run_id, verdict=verdict, artefact_id=diff.id if diff else None)
+    return False
+
+
+def _run(system: str, run: str, key: str, tags: Mapping[str, str]) -> dg.RunRequest:
+    return dg.RunRequest(job_name=job_name(system, run), run_key=key, tags={TAG: system, **tags})
+
+
+def _words(sensor: RowSensor) -> str:
+    watch = sensor.watch
+    return f"{sensor.system}: `{watch.table}`{f' where `{watch.where}`' if watch.where else ''}"

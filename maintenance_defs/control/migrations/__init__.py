@@ -1,0 +1,1 @@
+"""The control database's history, run by `control.database` when it opens one."""

@@ -1,0 +1,37 @@
+-- Values inside JSON. Filled in by resolve.py: found is a list of JSON at the declared path, at that path.
+-- Lists are searched at every depth; an object where text should be is said to be one, and its texts count too.
+SELECT row_id, dated_at, size_bytes, in_progress,
+    unnest(CASE
+        WHEN broken THEN [{'value': NULL::VARCHAR, 'fault': $broken}]
+        WHEN len(leaves) = 0 AND NOT holds_object THEN [{'value': NULL::VARCHAR, 'fault': NULL::VARCHAR}]
+        ELSE list_concat(
+            list_transform(leaves, lambda leaf: {'value': json_extract_string(leaf, '$'), 'fault': NULL::VARCHAR}),
+            CASE WHEN holds_object THEN [{'value': NULL::VARCHAR, 'fault': 'an object stands at ' || $at}] ELSE [] END
+        )
+    END, recursive := true)
+FROM (
+    SELECT *,
+        list_filter(nodes, lambda j: json_type(j) NOT IN ('NULL', 'BOOLEAN', 'ARRAY', 'OBJECT')) AS leaves,
+        len(list_filter(nodes, lambda j: json_type(j) = 'OBJECT')) > 0 AS holds_object
+    FROM (
+        SELECT *,
+            flatten(list_transform(
+                list_filter(coalesce($found, []), lambda j: j IS NOT NULL),
+                lambda j: list_concat([j], json_extract(j, '$..*'))
+            )) AS nodes
+        FROM (
+            SELECT *,
+                trimmed(v0) <> '' AND NOT json_valid(v0) AS broken,
+                -- a document that was stored as a JSON string once more
+                CASE
+                    WHEN NOT json_valid(v0) THEN NULL
+                    WHEN json_type(v0) = 'VARCHAR'
+                        AND json_valid(json_extract_string(v0, '$'))
+                        AND json_type(json_extract_string(v0, '$')) IN ('OBJECT', 'ARRAY')
+                        THEN json_extract_string(v0, '$')
+                    ELSE v0
+                END AS document
+            FROM reference_rows
+        )
+    )
+)

@@ -1,0 +1,34 @@
+-- From `items` to the answer where the value is the key or token itself, byte for byte.
+-- A template filled with a blank names no key; should the object exist all the same, it is protected.
+-- A URL is no key: it may be signed, and the object it means would look unreferenced.
+known AS (
+    SELECT *, $kind = 'exact' AND regexp_matches(value, '^(?i)\s*(?:https?|s3[an]?|gs|gcs|r2|az|abfss?|wasbs?)://') AS is_url
+    FROM items
+),
+judged AS (
+    SELECT *,
+        unnest(CASE
+            WHEN fault IS NOT NULL THEN ['unresolvable']
+            WHEN value IS NULL OR value = '' THEN ['no_key']
+            WHEN hollow THEN ['no_key', 'undeclared']
+            WHEN is_url THEN ['unresolvable']
+            ELSE [$kind]
+        END) AS kind
+    FROM known
+)
+SELECT
+    CASE WHEN kind IN ('exact', 'token', 'undeclared') THEN $store END AS store,
+    CASE WHEN kind = 'exact' THEN value END AS key,
+    kind,
+    CASE kind
+        WHEN 'token' THEN trimmed(value)
+        WHEN 'undeclared' THEN value
+        WHEN 'unresolvable' THEN decoded(regexp_extract(value, '://[^/?#]*/([^?#]*)', 1))
+    END AS value,
+    row_id, dated_at, size_bytes, in_progress,
+    coalesce(is_dirty(value) AND kind IN ('exact', 'token'), false) AS dirty,
+    CASE
+        WHEN kind = 'undeclared' THEN 'made from a blank or null'
+        WHEN kind = 'unresolvable' THEN coalesce(fault, 'a URL stands where a key should: declare the form url')
+    END AS reason
+FROM judged

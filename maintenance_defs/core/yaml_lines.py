@@ -1,0 +1,84 @@
+"""YAML text as plain values, each with the line it begins on. What is not plainly meant is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+Path = tuple[str | int, ...]  # ("attributes", "stores", "audio", "scopes", 0)
+
+
+class YamlProblem(Exception):
+    """The text is no YAML, or says one thing twice. `line` counts from 1."""
+
+    def __init__(self, message: str, line: int) -> None:
+        self.line = line
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One YAML document. `lines` holds where every value begins; the document's own under ()."""
+
+    value: Any
+    lines: dict[Path, int] = field(repr=False)
+
+    def line_of(self, path: Path) -> int:
+        """The line of the value at `path`, or of what encloses it where there is none."""
+        return next(self.lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in self.lines)
+
+
+def read_documents(text: str) -> list[Document]:
+    """Every document of a file. Raises YamlProblem."""
+    try:
+        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        return [_document(node) for node in nodes]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        said = " ".join(part for part in (error.context, error.problem) if part)
+        if "\\t" in said:
+            said = "a tab begins a value or indents a line; YAML wants spaces"
+        raise YamlProblem(said, mark.line + 1 if mark else 1) from None
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise YamlProblem(f"the character #x{error.character:04x} may not stand in YAML", line) from None
+
+
+def _document(node: yaml.Node) -> Document:
+    lines: dict[Path, int] = {}
+    value = _plain(node, (), lines, ())
+    lines[()] = node.start_mark.line + 1
+    return Document(value, lines)
+
+
+def _plain(node: yaml.Node, path: Path, lines: dict[Path, int], above: tuple[int, ...]) -> Any:
+    line = node.start_mark.line + 1
+    lines.setdefault(path, line)
+    if id(node) in above:
+        raise YamlProblem("an alias stands inside of what it repeats", line)
+    above = (*above, id(node))
+    if isinstance(node, yaml.MappingNode):
+        return dict(_entries(node, path, lines, above))
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(child, (*path, n), lines, above) for n, child in enumerate(node.value)]
+    # A scalar: SafeLoader's own reading of numbers, booleans and nothing.
+    return yaml.SafeLoader("").construct_object(node)
+
+
+def _entries(
+    node: yaml.MappingNode, path: Path, lines: dict[Path, int], above: tuple[int, ...]
+) -> Iterator[tuple[str, Any]]:
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        key = _plain(key_node, (*path, "?"), {}, above)
+        if not isinstance(key, str):
+            raise YamlProblem(f"the field name {key!r} is no text; write it in quotes", line)
+        if key in seen:
+            raise YamlProblem(f"{key!r} stands twice, in line {seen[key]} too; only one of them would count", line)
+        seen[key] = line
+        lines[(*path, key)] = line
+        yield key, _plain(value_node, (*path, key), lines, above)

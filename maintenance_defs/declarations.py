@@ -1,0 +1,221 @@
+"""Reads the declarations of a deployment: assets/<system>/defs.yaml and sensors/<trigger>/defs.yaml.
+
+Everything that is wrong with any of the files is told at once, with file and line. Dagster is not
+imported: the command starts fast, and both see the same objects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from maintenance_defs.core import yaml_lines
+from maintenance_defs.core.declaration import Scope, System
+from maintenance_defs.core.errors import DeclarationError
+from maintenance_defs.core.problems import did_you_mean, problems, shown
+from maintenance_defs.core.triggers import HttpRequest, RowSensor, Schedule, Trigger
+from maintenance_defs.core.yaml_lines import Document, YamlProblem
+
+ASSETS, SENSORS = "assets", "sensors"
+PREFIX = "maintenance_defs.components."
+SYSTEMS: Mapping[str, type[System]] = {PREFIX + "MaintainedSystem": System}
+TRIGGERS: Mapping[str, type[Trigger]] = {
+    PREFIX + "Schedule": Schedule,
+    PREFIX + "RowSensor": RowSensor,
+    PREFIX + "HttpRequest": HttpRequest,
+}
+Model = TypeVar("Model", bound=BaseModel)
+FILE = "defs.yaml"
+# Names that Dagster, or a hasty hand, gives to the same file; left unread, a system would be missing in silence.
+MISNAMED = ("defs.yml", "component.yaml", "component.yml")
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Where something was declared. Paths are inside `attributes`: ("stores", "audio", "limit")."""
+
+    file: Path
+    root: Path = field(repr=False)
+    document: Document = field(repr=False)
+
+    @property
+    def folder(self) -> Path:
+        return self.file.parent
+
+    def line_of(self, path: yaml_lines.Path = ()) -> int:
+        """The line of a value, or of what encloses it where it is not written down."""
+        return self.document.line_of(("attributes", *path))
+
+    def where(self, path: yaml_lines.Path = ()) -> str:
+        """`assets/reports/defs.yaml:31`, for messages."""
+        return f"{_below(self.root, self.file)}:{self.line_of(path)}"
+
+
+@dataclass(frozen=True)
+class LoadedSystem(Declaration):
+    system: System
+
+
+@dataclass(frozen=True)
+class LoadedTrigger(Declaration):
+    trigger: Trigger
+
+
+def deployment_root(environment: Mapping[str, str] = os.environ) -> Path:
+    """MAINTENANCE_ROOT, or the folder beside the package: so that a wheel serves any deployment."""
+    given = environment.get("MAINTENANCE_ROOT")
+    root = Path(given).absolute() if given else Path(__file__).absolute().parent.parent
+    if not (root / ASSETS).is_dir():
+        said = f"MAINTENANCE_ROOT is {given!r}" if given else f"MAINTENANCE_ROOT is not set, and this is {root}"
+        raise DeclarationError(
+            [f"{said}; it has no folder {ASSETS}/. Set it to the folder that holds {ASSETS}/ and {SENSORS}/."]
+        )
+    return root
+
+
+def load_systems(root: Path) -> dict[str, LoadedSystem]:
+    """Every system by name, in order of name. Raises DeclarationError with all problems of all files."""
+    found: list[str] = []
+    loaded: dict[str, LoadedSystem] = {}
+    for file, document, value in _declared(root, ASSETS, SYSTEMS, found):
+        here = LoadedSystem(file, root, document, value)
+        first = loaded.setdefault(value.name, here)
+        if first is not here:
+            found.append(f"system {value.name!r} is declared twice: {first.where(('name',))}, {here.where(('name',))}.")
+    found += _overlaps(list(loaded.values()))
+    if found:
+        raise DeclarationError(found)
+    return dict(sorted(loaded.items()))
+
+
+def load_triggers(
+    root: Path, systems: Mapping[str, LoadedSystem] | None = None, environment: Mapping[str, str] = os.environ
+) -> list[LoadedTrigger]:
+    """Every trigger, in order of file. Raises DeclarationError with all problems of all files.
+
+    systems: those loaded already. environment: where `cron_env` is looked up.
+    """
+    systems = load_systems(root) if systems is None else systems
+    found: list[str] = []
+    loaded: list[LoadedTrigger] = []
+    for file, document, value in _declared(root, SENSORS, TRIGGERS, found):
+        here = LoadedTrigger(file, root, document, value)
+        if value.system not in systems:
+            found.append(
+                f"system {value.system!r} is not declared ({here.where(('system',))})."
+                f"{did_you_mean(value.system, systems)} Known: {', '.join(systems) or 'none'}."
+            )
+        if isinstance(value, Schedule):
+            try:
+                value.effective_cron(environment)
+            except ValueError as error:
+                found.append(f"{error} ({here.where(('cron_env',))}).")
+        for other in loaded:
+            if _same_cause(value, other.trigger):
+                found.append(
+                    f"the same trigger of {value.system!r} is declared twice: {other.where()}, {here.where()}."
+                )
+        loaded.append(here)
+    if found:
+        raise DeclarationError(found)
+    return loaded
+
+
+def _declared(
+    root: Path, folder: str, known: Mapping[str, type[Model]], found: list[str]
+) -> Iterator[tuple[Path, Document, Model]]:
+    """What the documents below root/folder declare; what is wrong with them is added to `found`."""
+    for file in _files(root, folder, found):
+        try:
+            documents = yaml_lines.read_documents(file.read_text(encoding="utf-8"))
+        except YamlProblem as error:
+            found.append(f"{error} ({_below(root, file)}:{error.line}).")
+            continue
+        except UnicodeDecodeError as error:
+            found.append(f"{_below(root, file)} is not UTF-8 (byte {error.start}).")
+            continue
+        if not documents:
+            found.append(f"{_below(root, file)} declares nothing. Remove the file, or write what it is for.")
+        for document in documents:
+            said = list(_wrong_envelope(document, folder, known))
+            if not said:
+                model = known[document.value["type"]]
+                try:
+                    yield file, document, model.model_validate(document.value["attributes"])
+                    continue
+                except ValidationError as error:
+                    said = [(("attributes", *path), what, instead) for path, what, instead in problems(error, model)]
+            found += [
+                f"{what} ({_below(root, file)}:{document.line_of(path)}).{' ' if instead else ''}{instead}"
+                for path, what, instead in said
+            ]
+
+
+def _files(root: Path, folder: str, found: list[str]) -> Iterator[Path]:
+    """root/folder/<name>/defs.yaml; a file that looks like one but is not read is a problem."""
+    for file in sorted((root / folder).rglob("*.y*ml")):
+        if file.name == FILE and file.parent.parent == root / folder:
+            yield file
+        elif file.name in (FILE, *MISNAMED):
+            found.append(f"{_below(root, file)} is not read. Declarations are called {folder}/<name>/{FILE}.")
+
+
+def _wrong_envelope(
+    document: Document, folder: str, known: Mapping[str, type[BaseModel]]
+) -> Iterator[tuple[yaml_lines.Path, str, str]]:
+    """What is wrong around `attributes`: (path, what, what to write instead)."""
+    value = document.value
+    if not isinstance(value, dict):
+        yield (), "a document has the fields type and attributes", ""
+        return
+    fields = ("type", "attributes")
+    for name in value.keys() - set(fields):
+        yield (name,), f"unknown field {name!r}", f"Known: {', '.join(fields)}.{did_you_mean(name, fields)}"
+    type_ = value.get("type")
+    if not isinstance(type_, str):
+        yield ("type",), "'type' is missing", f"Write one of {', '.join(known)}."
+    elif type_ not in known:
+        hint = f"Known: {', '.join(known)}.{did_you_mean(type_, known)}"
+        for elsewhere, types in ((ASSETS, SYSTEMS), (SENSORS, TRIGGERS)):
+            if type_ in types:
+                hint = f"It belongs in {elsewhere}/."
+        yield ("type",), f"type {shown(type_)} is not known in {folder}/", hint
+    if not isinstance(value.get("attributes"), dict):
+        yield ("attributes",), "'attributes' is missing or has no fields", ""
+
+
+def _overlaps(systems: list[LoadedSystem]) -> Iterator[str]:
+    """Scopes of one bucket that hold the same keys, while one of them says that its owner is alone (E04)."""
+    claims: dict[str, list[tuple[Scope, str]]] = {}
+    for loaded in systems:
+        for name, store in loaded.system.stores.items():
+            for n, scope in enumerate(store.scopes):
+                who = f"{scope.prefix!r} of {loaded.system.name} ({loaded.where(('stores', name, 'scopes', n))})"
+                for other, whose in claims.get(store.url_env, ()):
+                    if (scope.exclusive or other.exclusive) and _overlap(scope, other):
+                        yield (
+                            f"scopes {whose} and {who} overlap in {store.url_env}, and one of them is exclusive: "
+                            f"it would take the other's objects for orphans. Give each its own prefix, or leave out "
+                            f"exclusive in both."
+                        )
+                claims.setdefault(store.url_env, []).append((scope, who))
+
+
+def _overlap(one: Scope, other: Scope) -> bool:
+    return one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
+
+
+def _same_cause(one: Trigger, other: Trigger) -> bool:
+    """Whether Dagster could not tell them apart."""
+    if type(one) is not type(other) or (one.system, one.run) != (other.system, other.run):
+        return False
+    return not isinstance(one, RowSensor) or one.watch == getattr(other, "watch", None)
+
+
+def _below(root: Path, file: Path) -> PurePosixPath:
+    return PurePosixPath(file.relative_to(root))

@@ -1,0 +1,102 @@
+"""What `maintain demo` shows: five systems reconciled as of their own day, and what to try next."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maintenance_defs.core.quantities import format_instant, format_size
+from maintenance_defs.demo.data import demo_folder, prepare, reopened
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+    from maintenance_defs.control.home import Home
+
+SHOWN_ITEMS = 4  # of each kind and system; the whole report is one command away
+NEXT = """Try next:
+  ./maintain report radio --last                            the whole report
+  ./maintain explain colouring assets/lion/pl_preview.png   why that file is an orphan
+  ./maintain doctor                                         connections, columns, rights, clocks
+  ./maintain dev                                            the same in the Dagster UI
+"""
+
+
+def run_demo(home: Home, root: Path, console: Console, *, scale: int = 0) -> int:
+    """Make the data, reconcile every system as of its own day, say what was found and what to try next.
+
+    Returns the number of systems whose reconciliation is not complete.
+    """
+    # Here, because every verb imports this package for its server, and this is the heavy part.
+    from rich.table import Table
+
+    from maintenance_defs.reconcile.report import Report
+    from maintenance_defs.reconcile.run import reconcile
+
+    began = time.monotonic()
+    unfinished = 0
+    totals = Table("system", "as of", "objects", "size", "orphaned", "missing", "verdict", box=None, pad_edge=False)
+    with (
+        console.status("...") as status,
+        prepare(home, root, scale=scale, step=lambda what, _: status.update(what)) as demo,
+    ):
+        home = reopened(home)
+        console.print(f"{'Made' if demo.built else 'Using'} the demonstration data in {demo_folder(home)}", style="dim")
+        for one in demo.systems:
+            name = one.system.name
+            told = functools.partial(_tell, status, name)
+            diff = reconcile(one.system, home, folder=one.source, as_of=one.as_of, step=told)
+            report = Report.load(one.system, home, diff)
+            console.rule(f"[bold]{name}[/bold]  as of {format_instant(one.as_of)}", align="left")
+            console.print(one.system.description, style="dim", markup=False)
+            if one.system.report == "storage_maintenance":
+                console.print(report.to_storage_maintenance(), markup=False, highlight=False, soft_wrap=True)
+            else:
+                for line in _findings(report.facts):
+                    console.print(line, markup=False, highlight=False, soft_wrap=True)
+                console.print()
+            listed = [store for store in report.facts["stores"] if store["inventory"]["verdict"] == "complete"]
+            totals.add_row(
+                name,
+                format_instant(one.as_of)[:10],
+                f"{sum(store['objects'] for store in listed):,}",
+                format_size(sum(store["size_bytes"] for store in listed)),
+                _known(report.facts["summary"]["orphaned_files"]),
+                _known(report.facts["summary"]["orphaned_records"]),
+                diff.verdict,
+            )
+            unfinished += diff.verdict != "complete"
+    console.rule("[bold]All systems[/bold]", align="left")
+    console.print(totals)
+    console.print(f"\nIn {time.monotonic() - began:.0f} s. Nothing was deleted: this only looks.\n")
+    console.print(NEXT, markup=False, highlight=False, soft_wrap=True)
+    return unfinished
+
+
+def _tell(status: Status, name: str, what: str, items: int) -> None:
+    status.update(f"{name}: {what}")
+
+
+def _known(number: int | None) -> str:
+    return "not checked" if number is None else f"{number:,}"
+
+
+def _findings(facts: dict[str, Any]) -> Iterator[str]:
+    """A few lines of a report: what is orphaned, what is missing, which checks and guards say something."""
+    from maintenance_defs.reconcile.report_text import shown
+
+    orphans = [orphan for store in facts["stores"] for orphan in store["orphans"]]
+    yield f"Files without a row: {_known(facts['summary']['orphaned_files'])}"
+    yield from (f"  {shown(orphan['key'])}" for orphan in orphans[:SHOWN_ITEMS])
+    yield f"Rows without a file: {_known(facts['summary']['orphaned_records'])}"
+    yield from (f"  {row['source']} of {shown(row['row_id'])}" for row in facts["rows"]["missing"][:SHOWN_ITEMS])
+    for check in facts["checks"]:
+        if check["count"]:
+            yield f"Check {check['name']}: {check['count']:,}. {check['describe']}"
+    for guard in facts["guards"]:
+        if guard["status"] != "pass":
+            yield f"Guard {guard['name']} ({guard['status']}): {guard['message']}"

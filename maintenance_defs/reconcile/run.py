@@ -1,0 +1,59 @@
+"""One reconciliation from beginning to end: what the command runs, and what a Dagster job does in three steps."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from maintenance_defs.control.artefacts import Artefact
+from maintenance_defs.control.home import Home
+from maintenance_defs.core.declaration import System
+from maintenance_defs.reconcile.inventory import take_inventory
+from maintenance_defs.reconcile.orphan_diff import take_orphan_diff
+from maintenance_defs.reconcile.references import take_references
+
+
+class Step(Protocol):
+    """Told what begins, and how many items it has seen since the last call."""
+
+    def __call__(self, what: str, items: int) -> None: ...
+
+
+def _silent(what: str, items: int) -> None:
+    return None
+
+
+def reconcile(
+    system: System,
+    home: Home,
+    *,
+    folder: Path | None = None,
+    as_of: datetime | None = None,
+    run_id: str | None = None,
+    step: Step = _silent,
+) -> Artefact:
+    """Inventory of every store, one snapshot of the database, then the diff: in this order (I4).
+
+    as_of: the evaluation instant; the earliest clock that is read where none is given.
+    Returns the artefact of the orphan diff. Its verdict says whether a plan may be built on it.
+    Raises AsOfInTheFuture; everything else that goes wrong is recorded in the artefacts.
+    """
+    run_id = run_id or uuid.uuid4().hex
+    for store in system.stores:
+        what = f"inventory of {store}"
+        step(what, 0)
+        inventory = take_inventory(
+            system, store, home, run_id=run_id, as_of=as_of, progress=lambda items, what=what: step(what, items)
+        )
+        as_of = min(as_of or inventory.as_of, inventory.as_of)
+    step("references", 0)
+    references = take_references(
+        system, home, folder=folder, run_id=run_id, as_of=as_of, progress=lambda items: step("references", items)
+    )
+    as_of = min(as_of or references.as_of, references.as_of)
+    step("orphan diff", 0)
+    return take_orphan_diff(
+        system, home, run_id=run_id, as_of=as_of, progress=lambda items: step("orphan diff", items)
+    )

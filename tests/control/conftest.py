@@ -1,0 +1,43 @@
+"""A control database on each dialect, and artefacts to record."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maintenance_defs.control.artefacts import Artefact
+from maintenance_defs.control.database import Control
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def control_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'control.db'}"
+    url: str = request.getfixturevalue("pg_database")
+    return url
+
+
+@pytest.fixture
+def control(control_url: str) -> Iterator[Control]:
+    opened = Control.open(control_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def artefact() -> Callable[..., Artefact]:
+    def make(**fields: Any) -> Artefact:
+        values: dict[str, Any] = {
+            "id": uuid.uuid4().hex, "system": "shop", "kind": "orphan_diff", "name": "", "run_id": "run",
+            "as_of": NOON, "started_at": NOON, "ended_at": NOON, "verdict": "complete", "reason": None,
+            "uri": None, "row_count": 0, "size_bytes": 0, "digest": None,
+        }  # fmt: skip
+        return Artefact(**values | fields)
+
+    return make
