@@ -37,7 +37,10 @@ def run_ui(home: Home, root: Path, port: int, ready: Callable[[str], None]) -> i
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(root / "workspace.yaml"), "-h", HOST, "-p", str(port)]
     # A group of its own: Ctrl-C reaches only us, and we end all of it. A daemon that outlives its
     # parent would execute runs twice.
-    child = subprocess.Popen(command, cwd=root, env=environment, start_new_session=True)  # noqa: S603 (our own words)
+    # What it logs goes to stderr: stdout is for what we say ourselves.
+    child = subprocess.Popen(  # noqa: S603 (our own words)
+        command, cwd=root, env=environment, start_new_session=True, stdout=sys.stderr
+    )
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         _wait_until_ready(child, port)

@@ -68,9 +68,9 @@ def report(
     this is always a dry run.
 
     \b
-      maintain report colouring --export orphans.csv
-      maintain report colouring --last --format r2
-      maintain report radio --last --item missing_candidate --format json
+      maintain report shop --export orphans.csv
+      maintain report shop --last --format r2
+      maintain report shop --last --item missing_candidate --format json
     """
     from maintenance_defs.reconcile.report import ITEMS, Report
     from maintenance_defs.reconcile.report_exports import ORPHANS
@@ -155,9 +155,9 @@ def explain(name: str, key: str | None, row: tuple[str, str] | None, store: str 
     which forms, what comes nearest, and the instants it rests on.
 
     \b
-      maintain explain colouring
-      maintain explain colouring assets/lion/pl_preview.png
-      maintain explain radio --row assets bbbbbbbb-0000-4000-8000-000000000006
+      maintain explain shop
+      maintain explain shop images/1024/front.jpg
+      maintain explain shop --row product_image 1024
     """
     from maintenance_defs.reconcile import explain as explaining
 

@@ -116,11 +116,13 @@ def _inventory(system: System) -> dg.AssetsDefinition:
         with _told():
             for store in system.stores:
                 found.append(take_inventory(system, store, home, run_id=context.run_id, as_of=config.instant()))
-                context.log.info(_sentence(found[-1]))
-        yield from checks.of_inventories(system, found)
-        if all(artefact.verdict != "complete" for artefact in found):
+                _log(context, found[-1])
+        listed = any(artefact.verdict == "complete" for artefact in found)
+        if listed:
+            yield dg.MaterializeResult(metadata=metadata.of_inventories(found))
+        yield from checks.of_inventories(system, found)  # after: a check is about the materialisation before it
+        if not listed:
             raise _failed(found)
-        yield dg.MaterializeResult(metadata=metadata.of_inventories(found))
 
     return inventory
 
@@ -140,11 +142,13 @@ def _references(system: System, folder: Path) -> dg.AssetsDefinition:
         with _told():
             as_of = config.instant() or _instant_of_run(system, home, context.run_id)
             found = take_references(system, home, folder=folder, run_id=context.run_id, as_of=as_of)
-        context.log.info(_sentence(found))
+        _log(context, found)
+        complete = found.verdict == "complete"
+        if complete:
+            yield dg.MaterializeResult(metadata=metadata.of_references(system, found))
         yield from checks.of_references(system, found, before)
-        if found.verdict != "complete":
+        if not complete:
             raise _failed([found])
-        yield dg.MaterializeResult(metadata=metadata.of_references(system, found))
 
     return references
 
@@ -160,11 +164,13 @@ def _orphan_diff(system: System) -> dg.AssetsDefinition:
         with _told():
             found = take_orphan_diff(system, home, run_id=context.run_id, as_of=config.instant())
             facts = Report.load(system, home, found).facts
-        context.log.info(_sentence(found))
+        _log(context, found)
+        compared = found.uri is not None  # if not, there is no answer; never yesterday's again (M01)
+        if compared:
+            yield dg.MaterializeResult(metadata=metadata.of_diff(found, facts))
         yield from checks.of_diff(system, facts)
-        if found.uri is None:
-            raise _failed([found])  # nothing could be compared; never yesterday's answer again (M01)
-        yield dg.MaterializeResult(metadata=metadata.of_diff(found, facts))
+        if not compared:
+            raise _failed([found])
 
     return orphan_diff
 
@@ -175,11 +181,13 @@ def _instant_of_run(system: System, home: Home, run_id: str) -> datetime | None:
     return min((a.as_of for a in newest if a is not None and a.run_id == run_id), default=None)
 
 
-def _sentence(artefact: Artefact) -> str:
+def _log(context: dg.AssetExecutionContext, artefact: Artefact) -> None:
     what = f"{artefact.kind} of {artefact.system}{f' ({artefact.name})' if artefact.name else ''}"
     if artefact.verdict == "complete":
-        return f"{what}: complete, {artefact.row_count:,} rows."
-    return f"{what}: {artefact.verdict} ({artefact.reason}). {artefact.evidence.get('message') or ''}"
+        context.log.info(f"{what}: complete, {artefact.row_count:,} rows.")
+    else:
+        message = artefact.evidence.get("message") or ""
+        context.log.warning(f"{what}: {artefact.verdict} ({artefact.reason}). {message}")
 
 
 @contextmanager

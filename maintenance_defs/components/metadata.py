@@ -20,6 +20,7 @@ from maintenance_defs.reconcile.report_text import count
 MARKDOWN_LIMIT = 999
 TABLE_ROWS = 10
 CHART_BARS = 4
+UNBROKEN = 9  # what fits the narrowest column
 
 GREEN, RED, AMBER, GREY = "#3a9e6e", "#d1453b", "#d9912b", "#98a2b3"
 BAR_COLOURS = {"matched": GREEN, "orphan_candidate": RED, "corrupt_candidate": RED}
@@ -71,7 +72,13 @@ def of_inventories(artefacts: Sequence[Artefact]) -> dict[str, Any]:
     objects = sum(a.evidence["totals"]["objects"] for a in complete)
     size_bytes = sum(a.evidence["totals"]["size_bytes"] for a in complete)
     scopes = [(a.name, scope) for a in complete for scope in a.evidence["scopes"]]
-    shown = {
+    bars = [(f"{store}: {scope['prefix'] or '(all)'}", scope["size_bytes"], GREEN) for store, scope in scopes]
+    words = [f"**{count(objects, 'object')}, {format_size(size_bytes)}** in {_part(complete, artefacts)}."]
+    words += [
+        f"- `{a.name}`: {plain(a.evidence.get('message') or str(a.reason))}" for a in artefacts if a not in complete
+    ]
+    return {
+        **_told(words, [bar for bar in bars if bar[1]], format_size),
         "dagster/row_count": sum(a.row_count for a in complete),
         "objects": objects,
         "size_bytes": size_bytes,
@@ -93,7 +100,7 @@ def of_inventories(artefacts: Sequence[Artefact]) -> dict[str, Any]:
             ("scope", "class", "objects", "size"),
             [
                 (
-                    f"{store}: {scope['prefix']}",
+                    f"{store}: {scope['prefix'] or '(all)'}",
                     scope["class"],
                     f"{scope['objects']:,}",
                     format_size(scope["size_bytes"]),
@@ -101,13 +108,8 @@ def of_inventories(artefacts: Sequence[Artefact]) -> dict[str, Any]:
                 for store, scope in scopes
             ],
         ),
+        **_places(complete),
     }
-    bars = [(f"{store}: {scope['prefix'] or '(all)'}", scope["size_bytes"], GREEN) for store, scope in scopes]
-    words = [f"**{count(objects, 'object')}, {format_size(size_bytes)}** in {_part(complete, artefacts)}."]
-    words += [
-        f"- `{a.name}`: {plain(a.evidence.get('message') or str(a.reason))}" for a in artefacts if a not in complete
-    ]
-    return shown | _told(words, [bar for bar in bars if bar[1]], format_size) | _places(complete)
 
 
 def of_references(system: System, artefact: Artefact) -> dict[str, Any]:
@@ -122,6 +124,7 @@ def of_references(system: System, artefact: Artefact) -> dict[str, Any]:
     if unresolvable:
         words.append(f"- {unresolvable:,} values could not be read as a key; see the check.")
     return {
+        **_told(words, [], str),
         "dagster/row_count": artefact.row_count,
         "keys": keys,
         "rows": rows,
@@ -135,7 +138,6 @@ def of_references(system: System, artefact: Artefact) -> dict[str, Any]:
                 for name, s in zip(names, sources, strict=True)
             ],
         ),
-        **_told(words, [], str),
         **_places([artefact]),
     }
 
@@ -152,13 +154,13 @@ def of_diff(artefact: Artefact, facts: Mapping[str, Any]) -> dict[str, Any]:
     findings = [
         (
             orphan["key"],
-            f"orphan in {store['name']}",
+            "orphan",
             format_size(orphan["size_bytes"] or 0),
             day(orphan["modified_at"]),
         )
         for store in facts["stores"]
         for orphan in store["orphans"]
-    ] + [(row["key"], f"missing, {row['source'].partition(':')[0]}", "", "") for row in facts["rows"]["missing"]]
+    ] + [(row["key"], "missing", "", "") for row in facts["rows"]["missing"]]
     words = [
         "Objects were not checked."
         if orphans is None
@@ -171,12 +173,12 @@ def of_diff(artefact: Artefact, facts: Mapping[str, Any]) -> dict[str, Any]:
     words += [f"- guard `{g['name']}`: {plain(g['message'])}" for g in facts["guards"] if g["status"] == "warn"]
     bars = [(name.replace("_", " "), number, BAR_COLOURS.get(name, AMBER)) for name, number in items.items()]
     return {
+        **_told(words, bars, lambda number: f"{number:,}"),
         "dagster/row_count": artefact.row_count,
         "verdict": facts["verdict"] + (f": {facts['reason']}" if facts["reason"] else ""),
+        **({"findings": table(("key", "what", "size", "dated"), findings)} if findings else {}),
         **{name: number for name, number in numbers.items() if number is not None},
         "as_of": _as_of([artefact]),
-        **({"findings": table(("key", "what", "size", "dated"), findings)} if findings else {}),
-        **_told(words, bars, lambda number: f"{number:,}"),
         **_places([artefact]),
         "all_of_it": f"maintain report {facts['system']} --last",
     }
@@ -256,5 +258,7 @@ def plain(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """Keys differ at their end: the middle goes."""
+    """Keys differ at their end: the middle goes. '5 MB' stays on one line."""
+    if len(text) <= UNBROKEN:
+        return text.replace(" ", "\N{NO-BREAK SPACE}")
     return text if len(text) <= 60 else f"{text[:20]}…{text[-39:]}"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
@@ -84,13 +85,14 @@ class Store(Declared):
     @model_validator(mode="after")
     def _scopes_do_not_overlap(self) -> Self:
         prefixes = sorted(scope.prefix for scope in self.scopes)
-        for outer, inner in zip(prefixes, prefixes[1:], strict=False):
+        for outer, inner in pairwise(prefixes):
             if inner.startswith(outer):
                 raise ValueError(f"scopes {outer!r} and {inner!r} overlap; an object belongs to one scope")
         return self
 
 
 Form = Literal["column", "template", "url", "path", "prefix", "token", "text"]
+FORMS: tuple[Form, ...] = get_args(Form)
 
 
 class ObjectForm(Declared):
@@ -122,7 +124,7 @@ class ObjectForm(Declared):
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
-        direct = [f for f in Form.__args__ if getattr(self, f) is not None]  # type: ignore[attr-defined]
+        direct = [f for f in FORMS if getattr(self, f) is not None]
         carriers = [c for c in (self.json_, self.array) if c is not None]
         if len(direct) + len(carriers) != 1:
             raise ValueError("name exactly one of column, template, url, path, prefix, token, text, json, array")
@@ -139,7 +141,7 @@ class ObjectForm(Declared):
     @property
     def kind(self) -> Form:
         """How each single value is read."""
-        for form in Form.__args__:  # type: ignore[attr-defined]
+        for form in FORMS:
             if getattr(self, form) is not None:
                 return form
         return self.form or "column"

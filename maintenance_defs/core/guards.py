@@ -105,9 +105,15 @@ def mass_missing(
     return Guard("mass_missing", status, store, round(percent, 2), limits.max_missing_percent, message)
 
 
-def orphan_ratio(store: str, orphans: int, in_scope: int, limits: Guards) -> Guard:
-    """An implausible share of the scope is orphaned (G03). Of nothing there is no share: refused."""
+def orphan_ratio(store: str, orphans: int, in_scope: int, references: int, limits: Guards) -> Guard:
+    """An implausible share of the scope is orphaned (G03). Of nothing there is no share: refused.
+
+    A store that is empty and that no row names is merely not in use yet: nothing can come of it.
+    """
     limit = limits.max_orphan_percent
+    if in_scope == 0 and references == 0:
+        message = f"store '{store}' holds no object in scope and no row names any: there was nothing to compare."
+        return Guard("orphan_ratio", "warn", store, None, limit, message)
     if in_scope == 0:
         message = (
             f"store '{store}' has no object in scope, so no share of it can be judged. Nothing was deleted. "
@@ -150,8 +156,8 @@ def systematic_prefix(
     (object_has, row_has), count = found[0]
     message = (
         f"nearly all objects of store '{store}' are orphans and nearly all rows lack theirs, but {count:,} pairs "
-        f"differ only in front: objects have '{object_has}' where rows have '{row_has}'. Nothing was deleted. Correct the "
-        f"reference's form or the store's URL."
+        f"differ only in front: objects have '{object_has}' where rows have '{row_has}'. Nothing was deleted. "
+        f"Correct the reference's form or the store's URL."
     )
     return Guard("systematic_prefix", "refuse", store, f"'{object_has}' / '{row_has}'", None, message)
 

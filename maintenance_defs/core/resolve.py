@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from maintenance_defs.core.declaration import ObjectForm, Reference
 from maintenance_defs.core.errors import DeclarationError
-from maintenance_defs.core.schemas import UTC_US
+from maintenance_defs.core.schemas import NOT_UTF8, UTC_US
 
 _SQL = {file.stem: file.read_text() for file in Path(__file__).with_name("resolve_sql").glob("*.sql")}
 
@@ -148,7 +148,7 @@ def _items(form: ObjectForm) -> str:
             broken=_literal("not valid JSON" if form.json_ else "not a list: neither an array nor JSON"),
         )
     else:
-        values = f"SELECT {ROW_COLUMNS}, v0 AS value, NULL::VARCHAR AS fault FROM reference_rows"
+        values = f"SELECT {ROW_COLUMNS}, v0 AS value, {_not_utf8('v0')} AS fault FROM reference_rows"
     return f"SELECT *, is_absent(value) AS hollow FROM ({values})"
 
 
@@ -162,10 +162,17 @@ def _filled(template: str, columns: tuple[str, ...]) -> str:
     raw = " || ".join(column or _literal(text) for text, column in parts)
     clean = " || ".join(f"trimmed({column})" if column else _literal(text) for text, column in parts)
     hollow = " OR ".join(f"is_absent(v{n})" for n in range(len(columns)))
+    fault = _not_utf8(*(f"v{n}" for n in range(len(columns))))
     return (
         f"SELECT {ROW_COLUMNS}, unnest(CASE WHEN {raw} IS NULL THEN [NULL] ELSE list_distinct([{raw}, {clean}]) END) "
-        f"AS value, NULL::VARCHAR AS fault, {hollow} AS hollow FROM reference_rows"
+        f"AS value, {fault} AS fault, {hollow} AS hollow FROM reference_rows"
     )
+
+
+def _not_utf8(*columns: str) -> str:
+    """What is wrong with a row whose text the database could only give escaped; null where nothing is."""
+    marked = " OR ".join(f"coalesce(starts_with({column}, {_literal(NOT_UTF8)}), false)" for column in columns)
+    return f"CASE WHEN {marked} THEN 'not UTF-8 text' END"
 
 
 def _plain_branch(declared: Sequence[str], buckets: Sequence[str]) -> str:

@@ -7,6 +7,10 @@ import pyarrow as pa
 
 UTC_US = pa.timestamp("us", tz="UTC")
 
+# Begins a text value whose bytes are not UTF-8 (SQLite only; the bad bytes follow as \\xNN). It names no
+# object: the resolver counts it as unresolvable, never as a key.
+NOT_UTF8 = "\ufffd"
+
 INVENTORY = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),  # sorted by UTF-8 bytes, unique

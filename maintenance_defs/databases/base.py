@@ -10,10 +10,6 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-# Begins a text value whose bytes are not UTF-8 (SQLite only; the bad bytes follow as \\xNN). It names no
-# object: whoever resolves references counts it as unresolvable, never as a key.
-NOT_UTF8 = "\ufffd"
-
 
 @dataclass(frozen=True)
 class DatabaseEvidence:

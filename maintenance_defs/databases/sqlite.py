@@ -14,8 +14,9 @@ from urllib.parse import quote as url_quote
 import pyarrow as pa
 
 from maintenance_defs.core.errors import SourceUnavailable
+from maintenance_defs.core.schemas import NOT_UTF8
 from maintenance_defs.databases import columnar
-from maintenance_defs.databases.base import NOT_UTF8, DatabaseEvidence, Table
+from maintenance_defs.databases.base import DatabaseEvidence, Table
 from maintenance_defs.databases.statements import for_driver, name_parts, quote
 
 BUSY_SECONDS = 30.0  # a writer that commits in rollback-journal mode keeps readers out for a moment

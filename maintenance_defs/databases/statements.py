@@ -36,6 +36,8 @@ def for_driver(sql: str, parameters: Parameters, paramstyle: str) -> tuple[str, 
     """
     named = isinstance(parameters, Mapping)
     values = dict(parameters) if named else {f"p{n}": value for n, value in enumerate(parameters)}
+    if named and not any(found["name"] for found in _PIECES.finditer(sql)):
+        values = {}  # parameters that nothing asks for: the driver then takes the text as it is
     order: list[str] = []
     positional = paramstyle in ("qmark", "format")
     marker = _MARKERS[paramstyle]

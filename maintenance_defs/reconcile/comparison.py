@@ -146,7 +146,7 @@ class Comparison:
             guards.empty_reference_set(store, diff.references, diff.in_scope_objects),
             guards.reference_shrink(store, diff.references, before.get("references"), limits),
             guards.inventory_shrink(store, diff.objects, before.get("objects"), limits),
-            guards.orphan_ratio(store, diff.count("orphan_candidate"), diff.in_scope_objects, limits),
+            guards.orphan_ratio(store, diff.count("orphan_candidate"), diff.in_scope_objects, diff.references, limits),
         ]
 
     def _cutoff(self, store: str) -> Cutoff:

@@ -1,4 +1,4 @@
-"""The storage maintenance report: the text of the colouring system, byte for byte (S2-13, A2-1).
+"""The storage maintenance report, byte for byte as its users know it (S2-13, A2-1).
 
 The seed shows a clean database side and three orphans. What it does not show is worded in the same
 way; what could not be decided is never counted as fine.

@@ -1,9 +1,10 @@
-"""One reconciliation from beginning to end: what the command runs, and what a Dagster job does in three steps."""
+"""One reconciliation from seenning to end: what the command runs, and what a Dagster job does in three steps."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from maintenance_defs.reconcile.references import take_references
 
 
 class Step(Protocol):
-    """Told what begins, and how many items it has seen since the last call."""
+    """Told what seens, and how many items it has seen since the last call."""
 
     def __call__(self, what: str, items: int) -> None: ...
 
@@ -42,18 +43,14 @@ def reconcile(
     """
     run_id = run_id or uuid.uuid4().hex
     for store in system.stores:
-        what = f"inventory of {store}"
-        step(what, 0)
-        inventory = take_inventory(
-            system, store, home, run_id=run_id, as_of=as_of, progress=lambda items, what=what: step(what, items)
-        )
+        seen = partial(step, f"inventory of {store}")
+        seen(0)
+        inventory = take_inventory(system, store, home, run_id=run_id, as_of=as_of, progress=seen)
         as_of = min(as_of or inventory.as_of, inventory.as_of)
-    step("references", 0)
-    references = take_references(
-        system, home, folder=folder, run_id=run_id, as_of=as_of, progress=lambda items: step("references", items)
-    )
+    seen = partial(step, "references")
+    seen(0)
+    references = take_references(system, home, folder=folder, run_id=run_id, as_of=as_of, progress=seen)
     as_of = min(as_of or references.as_of, references.as_of)
-    step("orphan diff", 0)
-    return take_orphan_diff(
-        system, home, run_id=run_id, as_of=as_of, progress=lambda items: step("orphan diff", items)
-    )
+    seen = partial(step, "orphan diff")
+    seen(0)
+    return take_orphan_diff(system, home, run_id=run_id, as_of=as_of, progress=seen)

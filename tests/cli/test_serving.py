@@ -79,11 +79,14 @@ def test_dev_answers_on_its_port_and_leaves_no_process_behind(colouring: World, 
         ui = subprocess.Popen(
             [*COMMAND, "dev", "--json", "--port", str(port)], cwd=ROOT, stdout=subprocess.PIPE, stderr=log
         )
-        assert ui.stdout is not None
-        url = json.loads(b"".join(ui.stdout.readline() for _ in range(3)))["url"]
-        assert status_of(f"{url}/server_info", None) == 200
-        ui.send_signal(signal.SIGINT)
-        assert ui.wait(60) == 0
+        try:
+            assert ui.stdout is not None
+            url = json.loads(b"".join(ui.stdout.readline() for _ in range(3)))["url"]
+            assert status_of(f"{url}/server_info", None) == 200
+        finally:
+            ui.send_signal(signal.SIGINT)
+            code = ui.wait(60)
+        assert code == 0
     environments = [path for path in Path("/proc").glob("[0-9]*/environ") if os.access(path, os.R_OK)]
     left = [path for path in environments if str(tmp_path / "home" / "dagster").encode() in _bytes(path)]
     assert not left

@@ -86,10 +86,8 @@ def test_an_upload_in_flight_is_no_orphan_and_is_said(colouring: World) -> None:
 def test_a_protected_file_is_not_counted_as_recorded(colouring: World) -> None:
     for key in ORPHANS:
         (colouring.store / key).unlink()
-    colouring.put("assets/lion/PL_preview.png")  # case twin of nothing; an own record is needed
-    colouring.sql(
-        "UPDATE assets SET storage_key = 'assets/lion/Pl_Preview.PNG' WHERE storage_key LIKE '%lion/pl_page%'"
-    )
+    twin = colouring.store / "assets/ant/pl_preview.png"
+    twin.rename(twin.with_name("PL_Preview.png"))
     text = colouring.report().stdout
     assert "protected: 1 (near miss of a record)" in text
     assert "files have DB records" not in text

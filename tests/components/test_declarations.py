@@ -86,9 +86,12 @@ def test_a_url_where_a_variable_belongs_is_not_repeated(tmp_path: Path) -> None:
     assert "hunter2" not in "".join(found)
 
 
-def test_a_login_in_a_misplaced_value_is_not_repeated(tmp_path: Path) -> None:
-    found = problems(write(tmp_path, {FILE: PAPERS.replace("limit: 1 MB", 'limit: "s3://me:hunter2@host/x"')}))
-    assert f"{FILE}:11" in found[0]
+@pytest.mark.parametrize("field", ["limit: 1 MB", "class: library", "name: papers", "checks:"])
+def test_a_login_in_a_misplaced_value_is_not_repeated(tmp_path: Path, field: str) -> None:
+    name = field.partition(":")[0]
+    wrong = f"{name}: " + ("['s3://me:hunter2@host/x']\n  queries:" if name == "checks" else "'s3://me:hunter2@host/x'")
+    found = problems(write(tmp_path, {FILE: PAPERS.replace(field, wrong, 1)}))
+    assert name in found[0]
     assert "hunter2" not in "".join(found)
 
 

@@ -233,6 +233,7 @@ def test_parameters_are_bound_and_markers_in_literals_stay(backend: Backend) -> 
     evil = "x' OR 1=1 --"
     with backend.database.snapshot() as snapshot:
         assert snapshot.rows("SELECT k FROM t WHERE k = :k -- :not ? %s", {"k": evil}) == [{"k": evil}]
+        assert snapshot.rows("SELECT k FROM t WHERE k LIKE '%c%d'", {"as_of": evil}) == [{"k": "a?b:c%d"}]
         literal = "SELECT k AS \"a?:b%\" FROM t WHERE k = 'a?b:c%d' AND k <> {}"
         assert snapshot.rows(literal.format(":k"), {"k": evil}) == [{"a?:b%": "a?b:c%d"}]
         assert snapshot.read(literal.format("?"), [evil]).read_all().to_pylist() == [{"a?:b%": "a?b:c%d"}]

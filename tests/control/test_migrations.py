@@ -92,6 +92,16 @@ def test_a_database_of_a_newer_version_is_refused(control_url: str) -> None:
         connect(control_url)
 
 
+def test_an_error_does_not_print_what_it_was_given(control_url: str) -> None:
+    engine = connect(control_url)
+    with engine.connect() as connection, pytest.raises(sa.exc.DBAPIError) as failed:
+        connection.execute(sa.text("SELECT nothing FROM nowhere WHERE value = :value"), {"value": "s3cr3t"})
+    assert "parameters hidden" in str(failed.value)
+    if engine.dialect.name == "sqlite":  # PostgreSQL's own message quotes the faulty line, values and all
+        assert "s3cr3t" not in str(failed.value)
+    engine.dispose()
+
+
 def test_sqlite_survives_a_power_cut_and_lets_readers_read(tmp_path: Path) -> None:
     engine = connect(f"sqlite:///{tmp_path / 'control.db'}")
     with engine.connect() as connection:

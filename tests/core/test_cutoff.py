@@ -29,7 +29,7 @@ def test_no_open_transaction_and_no_replica_bound_nothing() -> None:
     assert cutoff(in_flight=HOUR, as_of=AT, listing_started_at=AT, snapshot_taken_at=AT).at == AT - HOUR
 
 
-instants = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+instants = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
 
 
 @given(st.lists(instants, min_size=5, max_size=5), st.integers(0, 4), st.timedeltas(timedelta(0), timedelta(days=9)))

@@ -32,11 +32,12 @@ NOW = datetime(2025, 6, 15, 12, tzinfo=UTC)
         (guards.inventory_shrink("s", 90, 100, LIMITS), "pass"),
         (guards.inventory_shrink("s", 89, 100, LIMITS), "refuse"),
         (guards.inventory_shrink("s", 0, 3, LIMITS), "refuse"),
-        (guards.orphan_ratio("s", 30, 100, LIMITS), "pass"),
-        (guards.orphan_ratio("s", 31, 100, LIMITS), "refuse"),
-        (guards.orphan_ratio("s", 49, 49, LIMITS), "pass"),
-        (guards.orphan_ratio("s", 0, 0, LIMITS), "refuse"),
-        (guards.orphan_ratio("s", 1, 100, Guards(max_orphan_percent=0)), "refuse"),
+        (guards.orphan_ratio("s", 30, 100, 99, LIMITS), "pass"),
+        (guards.orphan_ratio("s", 31, 100, 99, LIMITS), "refuse"),
+        (guards.orphan_ratio("s", 49, 49, 99, LIMITS), "pass"),
+        (guards.orphan_ratio("s", 0, 0, 5, LIMITS), "refuse"),
+        (guards.orphan_ratio("s", 0, 0, 0, LIMITS), "warn"),
+        (guards.orphan_ratio("s", 1, 100, 99, Guards(max_orphan_percent=0)), "refuse"),
         (guards.mass_missing("s", 30, 100, 9, 30, 1000, LIMITS), "pass"),
         (guards.mass_missing("s", 31, 100, 9, 31, 1000, LIMITS), "refuse"),
         (guards.mass_missing("s", 1001, 10**9, 9, 1001, 1000, LIMITS), "refuse"),
@@ -89,8 +90,8 @@ def test_fronts_end_at_segments(ours: str, theirs: str, fronts: tuple[str, str])
 def test_more_orphans_never_turn_a_refusal_into_a_pass(orphans: int, others: int, percent: float, small: int) -> None:
     limits = Guards(max_orphan_percent=percent, small_population=small)
     population = orphans + others + 1
-    if guards.orphan_ratio("s", orphans, population, limits).status == "refuse":
-        assert guards.orphan_ratio("s", orphans + 1, population, limits).status == "refuse"
+    if guards.orphan_ratio("s", orphans, population, 99, limits).status == "refuse":
+        assert guards.orphan_ratio("s", orphans + 1, population, 99, limits).status == "refuse"
 
 
 def test_only_a_shrunken_inventory_leaves_orphan_claims_standing() -> None:

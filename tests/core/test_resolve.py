@@ -497,3 +497,13 @@ def test_no_row_is_ever_lost(
 ) -> None:
     found = lines(connection, declared(form), *values)
     assert {line["row_id"] for line in found} == {str(n) for n in range(len(values))}
+
+
+def test_text_that_is_not_utf8_is_no_key_and_protects_one_that_looks_like_it(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    shown = "\ufffdcaf\\xe9.png"
+    for form, key in (({"column": "v"}, shown), ({"template": "a/{v}"}, f"a/{shown}")):
+        found = {(line["kind"], line["key"], line["value"]) for line in lines(connection, declared(form), shown)}
+        assert found == {("unresolvable", None, None), ("undeclared", None, key)}
+    assert exact(connection, declared({"column": "v"}), "caf\ufffd.png") == {("images", "caf\ufffd.png")}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from maintenance_defs.core.errors import SourceUnavailable
+from maintenance_defs.core.schemas import NOT_UTF8
 from maintenance_defs.databases import open_database
-from maintenance_defs.databases.base import NOT_UTF8
 
 
 @pytest.fixture

@@ -228,8 +228,7 @@ def test_no_error_or_log_line_holds_a_secret_or_a_signature(
     store = opened(proxy.url)
     with pytest.raises(StoreUnavailable) as raised:
         keys(store)
-    signature = next(re.search(r"X-Amz-Signature=(\w+)", request.target) for request in proxy.seen)
-    assert signature, "the page was not signed at all"
+    assert re.search(r"X-Amz-Signature=[0-9a-f]{64}", proxy.seen[-1].target), "the page was not signed at all"
     chain: list[BaseException] = [raised.value]
     while (
         inner := chain[-1].__cause__ or (None if chain[-1].__suppress_context__ else chain[-1].__context__)
@@ -238,7 +237,7 @@ def test_no_error_or_log_line_holds_a_secret_or_a_signature(
     told = " ".join(f"{error} {error!r}" for error in chain) + caplog.text + repr(store) + repr(vars(store))
     assert SECRET_KEY not in told
     assert "X-Amz-Signature=…" in caplog.text
-    assert signature[1] not in told
+    assert not re.search(r"[0-9a-f]{64}", told)
 
 
 # -- parallel ranges

@@ -97,7 +97,7 @@ def oracle(
     rows = [row for file in files for row in file]
     named = {row.key for row in rows}
     unmatched = [(n, row.key, row.row_id) for n, file in enumerate(files) for row in file if row.key not in objects]
-    items: dict[str, str] = {key: "in_progress" for key in uploads}
+    items: dict[str, str] = dict.fromkeys(uploads, "in_progress")
     matched = 0
     for key, facts in objects.items():
         item = judge(key, facts, rows, named, {k for _, k, _ in unmatched}, loose, uploads)
@@ -108,8 +108,9 @@ def oracle(
     return items, matched, unmatched
 
 
-def judge(  # noqa: PLR0911
-    key: str, facts: Obj, rows: list[RefRow], named: set[str], unmatched: set[str], loose: list[LooseRow], uploads: set[str]
+def judge(
+    key: str, facts: Obj, rows: list[RefRow], named: set[str], unmatched: set[str], loose: list[LooseRow],
+    uploads: set[str],
 ) -> str:  # fmt: skip
     if key in named:
         says = [row.size_bytes for row in rows if row.key == key]
@@ -129,7 +130,7 @@ def judge(  # noqa: PLR0911
     folders = ["/".join(parts[:n]) + "/" for n in range(1, len(parts))]
     tokens = [*parts, re.sub(r"\.[^.]*$", "", parts[-1], flags=re.DOTALL), parts[-1].split(".")[0]]
     here = [entry for entry in loose if entry.store == "files"]
-    if any(e.kind == "prefix" and e.value in folders or e.kind == "token" and e.value in tokens for e in here):
+    if any((e.kind == "prefix" and e.value in folders) or (e.kind == "token" and e.value in tokens) for e in here):
         return "matched"
     if scope.prefix == "p/" and not re.fullmatch(r"p/[^/]+\.png|p/[^/]+/[^/]+", key):
         return "unrecognised"
@@ -157,7 +158,8 @@ def con(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyCon
 
 
 def run(
-    con: duckdb.DuckDBPyConnection, folder: Path, objects: dict[str, Obj], files: list[list[RefRow]], loose: list[LooseRow], uploads: set[str], rows: int
+    con: duckdb.DuckDBPyConnection, folder: Path, objects: dict[str, Obj], files: list[list[RefRow]],
+    loose: list[LooseRow], uploads: set[str], rows: int,
 ) -> tuple[StoreDiff, dict[str, str], list[tuple[int, str, str]]]:  # fmt: skip
     keys = sorted(objects, key=str.encode)
     columns = {

@@ -203,21 +203,26 @@ def test_a_folder_that_vanishes_while_it_is_listed_is_no_object_and_no_error(
     assert keys(home, artefact) == ["final/0/a", "final/2/a"]
 
 
-def test_a_root_that_vanishes_while_it_is_listed_is_incomplete(files: Path, home: Home, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("word", ["vanished", "replaced"])
+def test_a_root_that_vanishes_while_it_is_listed_is_incomplete(
+    files: Path, home: Home, monkeypatch: Any, word: str
+) -> None:
     for n in range(3):
         put(files, f"final/{n}/a")
     walk = os.open
 
     def unmounting(path: Any, *arguments: Any, **more: Any) -> int:
-        if str(path).endswith("final/1/") and files.exists():
+        if str(path).endswith("final/1/") and not files.with_name("unmounted").exists():
             files.rename(files.with_name("unmounted"))
+            if word == "replaced":
+                files.mkdir()
         return walk(path, *arguments, **more)
 
     monkeypatch.setattr("maintenance_defs.stores.local.os.open", unmounting)
     artefact = taken(home, a_system(may_be_absent=True))  # may be absent, not vanish
     monkeypatch.undo()
     assert (artefact.verdict, artefact.uri) == ("incomplete", None)
-    assert "vanished" in artefact.evidence["message"]
+    assert word in artefact.evidence["message"]
 
 
 def test_a_folder_that_cannot_be_read_is_not_complete(files: Path, home: Home, monkeypatch: Any) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.support.diff_world import MINUTE, NOW, OLD, Loose, Obj, Ref, World, column
+from maintenance_defs.core.errors import ArtefactError, AsOfInTheFuture, StoreDenied
+from maintenance_defs.reconcile.inventory import config_digest
+from maintenance_defs.stores.local import LocalStore
+from tests.support.diff_world import MINUTE, NOW, OLD, Diff, Loose, Obj, Ref, World, column
 
 
 @pytest.fixture
@@ -67,7 +72,7 @@ def test_a03_incomplete_listing_gives_no_orphan_and_no_missing_row(world: World)
     diff = world.diff()
     assert (diff.artefact.verdict, diff.artefact.reason) == ("incomplete", "incomplete")
     assert diff.rows() == {}
-    assert not (diff.folder / "objects" / "files.parquet").exists()
+    assert not diff.compared()
 
 
 def test_a05_shrunken_inventory_blocks_missing_claims_only(world: World) -> None:
@@ -127,7 +132,7 @@ def test_a16_inventory_that_is_newer_than_the_references_is_not_compared(world: 
     world.inventory(["a/1", "a/2"])
     diff = world.diff()
     assert (diff.artefact.verdict, diff.artefact.reason) == ("refused", "stale_inputs")
-    assert not (diff.folder / "objects" / "files.parquet").exists()
+    assert not diff.compared()
 
 
 def test_references_of_another_declaration_are_refused(world: World) -> None:
@@ -143,27 +148,17 @@ def test_m01_failed_inventory_is_not_replaced_by_the_one_before(world: World) ->
     world.inventory(verdict="refused", reason="store_unreachable")
     diff = world.diff()
     assert (diff.artefact.verdict, diff.artefact.reason) == ("refused", "store_unreachable")
-    assert not (diff.folder / "objects" / "files.parquet").exists()
+    assert not diff.compared()
 
 
 def test_missing_reference_file_is_an_error_not_an_empty_set(world: World) -> None:
-    from maintenance_defs.core.errors import ArtefactError
-
     world.inventory(["a/1"])
     system, world.system = world.system, world.system.model_copy(update={"references": ()})
     references = world.references()
     world.system = system
-    world.home.control.record(_renamed(references, system))
+    world.home.control.record(replace(references, id="other", config_digest=config_digest(system)))
     with pytest.raises(ArtefactError, match=r"references/files/00.parquet"):
         world.diff()
-
-
-def _renamed(artefact, system):  # type: ignore[no-untyped-def]
-    from dataclasses import replace
-
-    from maintenance_defs.reconcile.inventory import config_digest
-
-    return replace(artefact, id="other", config_digest=config_digest(system))
 
 
 # B: time
@@ -209,8 +204,6 @@ def test_b11_worker_clock_three_days_ahead_makes_nothing_old(world: World) -> No
 
 
 def test_as_of_by_hand_may_be_earlier_but_not_later_than_the_inputs(world: World) -> None:
-    from maintenance_defs.core.errors import AsOfInTheFuture
-
     world.inventory({"a/1": Obj(modified_at=OLD)})
     world.references([])
     assert world.diff(as_of=OLD + 30 * MINUTE).objects() == {"a/1": "young"}
@@ -223,10 +216,10 @@ def first_seen_of(world: World, key: str) -> tuple[object, int]:
     return row["first_seen_at"], row["observations"]
 
 
-def at(world: World, when: object, objects: object, *rows: object) -> object:
-    world.inventory(objects, started_at=when)  # type: ignore[arg-type]
-    world.references(*rows, started_at=when)  # type: ignore[arg-type]
-    return world.diff(now=when)  # type: ignore[arg-type]
+def at(world: World, when: datetime, objects: Mapping[str, Obj] | Iterable[str], *rows: Iterable[Ref]) -> Diff:
+    world.inventory(objects, started_at=when)
+    world.references(*rows, started_at=when)
+    return world.diff(now=when)
 
 
 def test_b13_first_seen_is_kept_over_runs(world: World) -> None:
@@ -252,9 +245,9 @@ def test_ages_that_count_from_the_first_sighting(tmp_path: Path) -> None:
     world = World(tmp_path, stores={"files": store})
     later = [NOW + n * 45 * MINUTE for n in range(3)]
     found = [at(world, when, ["a/1", "a/2"], [Ref("a/1")]) for when in later]
-    assert [diff.objects()["a/2"] for diff in found] == ["young", "young", "orphan_candidate"]  # type: ignore[attr-defined]
-    assert "for the first time" in found[0].object("a/2")["reason"]  # type: ignore[attr-defined]
-    assert "unreferenced since 2025-06-15T12:00:00Z" in found[2].object("a/2")["reason"]  # type: ignore[attr-defined]
+    assert [diff.objects()["a/2"] for diff in found] == ["young", "young", "orphan_candidate"]
+    assert "for the first time" in found[0].object("a/2")["reason"]
+    assert "unreferenced since 2025-06-15T12:00:00Z" in found[2].object("a/2")["reason"]
 
 
 def test_b18_rename_during_the_run_loses_neither_key(world: World) -> None:
@@ -306,6 +299,10 @@ def test_c11_case_twin_is_protected(world: World, both: bool) -> None:
     diff = world.compare(["a/photo.jpg", *(["a/Photo.JPG"] if both else [])], [Ref("a/Photo.JPG")])
     assert diff.objects() == {"a/photo.jpg": "ambiguous"}
     assert "case twin of a/Photo.JPG" in diff.object("a/photo.jpg")["reason"]
+
+
+def test_c11_case_is_more_than_ascii(world: World) -> None:
+    assert world.compare(["a/\u00e4pfel"], [Ref("a/\u00c4pfel")]).objects() == {"a/\u00e4pfel": "ambiguous"}
 
 
 @pytest.mark.parametrize("named", ["a/1 ", "a/1\n", " a/1", "a/1\u200b", "\u00a0a/1", "a/\ufeff1"])
@@ -460,9 +457,6 @@ def test_unaddressable_name_is_never_a_candidate(world: World) -> None:
 
 
 def test_f20_denied_head_is_unknown_not_absent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from maintenance_defs.core.errors import StoreDenied
-    from maintenance_defs.stores.local import LocalStore
-
     def denied(self: LocalStore, key: str) -> None:
         raise StoreDenied("403")
 
@@ -503,8 +497,6 @@ def test_j01_refused_run_confirms_nothing(world: World) -> None:
 
 
 def test_j02_mass_missing_refuses_before_any_head(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from maintenance_defs.stores.local import LocalStore
-
     asked: list[str] = []
     monkeypatch.setattr(LocalStore, "head", lambda self, key: asked.append(key))
     keys = [f"a/{n:03d}" for n in range(100)]

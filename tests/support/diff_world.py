@@ -201,6 +201,10 @@ class Diff:
         found: list[dict[str, Any]] = pq.read_table(self.folder / file).to_pylist()
         return found
 
+    def compared(self, store: str = "files") -> bool:
+        """Whether anything at all was concluded about the store's objects."""
+        return self.folder is not None and (self.folder / "objects" / f"{store}.parquet").exists()
+
     def objects(self, store: str = "files") -> dict[str, str]:
         return {row["key"]: row["item"] for row in self._table(f"objects/{store}.parquet")}
 
@@ -210,7 +214,10 @@ class Diff:
 
     def rows(self) -> dict[str, str]:
         """row_id -> item"""
-        return {row["row_id"]: row["item"] for row in self._table("rows.parquet")}
+        written = self._table("rows.parquet")
+        found = {row["row_id"]: row["item"] for row in written}
+        assert len(found) == len(written), "a row has two verdicts"
+        return found
 
     def row(self, row_id: str) -> dict[str, Any]:
         (row,) = [row for row in self._table("rows.parquet") if row["row_id"] == row_id]
@@ -221,6 +228,7 @@ class Diff:
         return found
 
     def guard(self, name: str, store: str | None = "files") -> dict[str, Any]:
+        guard: dict[str, Any]
         (guard,) = [g for g in self.evidence["guards"] if g["name"] == name and g["store"] == store]
         return guard
 

@@ -8,6 +8,7 @@ known AS (
 judged AS (
     SELECT *,
         unnest(CASE
+            WHEN fault IS NOT NULL AND value IS NOT NULL THEN ['unresolvable', 'undeclared']
             WHEN fault IS NOT NULL THEN ['unresolvable']
             WHEN value IS NULL OR value = '' THEN ['no_key']
             WHEN hollow THEN ['no_key', 'undeclared']
@@ -23,12 +24,12 @@ SELECT
     CASE kind
         WHEN 'token' THEN trimmed(value)
         WHEN 'undeclared' THEN value
-        WHEN 'unresolvable' THEN decoded(regexp_extract(value, '://[^/?#]*/([^?#]*)', 1))
+        WHEN 'unresolvable' THEN nullif(decoded(regexp_extract(value, '://[^/?#]*/([^?#]*)', 1)), '')
     END AS value,
     row_id, dated_at, size_bytes, in_progress,
     coalesce(is_dirty(value) AND kind IN ('exact', 'token'), false) AS dirty,
     CASE
-        WHEN kind = 'undeclared' THEN 'made from a blank or null'
+        WHEN kind = 'undeclared' THEN coalesce(fault, 'made from a blank or null')
         WHEN kind = 'unresolvable' THEN coalesce(fault, 'a URL stands where a key should: declare the form url')
     END AS reason
 FROM judged
