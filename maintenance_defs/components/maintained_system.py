@@ -115,7 +115,7 @@ def _inventory(system: System) -> dg.AssetsDefinition:
         found = []
         with _told():
             for store in system.stores:
-                found.append(take_inventory(system, store, home, run_id=context.run_id, as_of=config.instant()))
+                found.append(take_inventory(system, store, home, run_id=context.run.run_id, as_of=config.instant()))
                 _log(context, found[-1])
         listed = any(artefact.verdict == "complete" for artefact in found)
         if listed:
@@ -140,8 +140,8 @@ def _references(system: System, folder: Path) -> dg.AssetsDefinition:
     def references(context: dg.AssetExecutionContext, config: Reconcile, home: dg.ResourceParam[Home]) -> Steps:
         before = home.control.latest(system.name, "references", verdict="complete")
         with _told():
-            as_of = config.instant() or _instant_of_run(system, home, context.run_id)
-            found = take_references(system, home, folder=folder, run_id=context.run_id, as_of=as_of)
+            as_of = config.instant() or _instant_of_run(system, home, context.run.run_id)
+            found = take_references(system, home, folder=folder, run_id=context.run.run_id, as_of=as_of)
         _log(context, found)
         complete = found.verdict == "complete"
         if complete:
@@ -162,7 +162,7 @@ def _orphan_diff(system: System) -> dg.AssetsDefinition:
     )
     def orphan_diff(context: dg.AssetExecutionContext, config: Reconcile, home: dg.ResourceParam[Home]) -> Steps:
         with _told():
-            found = take_orphan_diff(system, home, run_id=context.run_id, as_of=config.instant())
+            found = take_orphan_diff(system, home, run_id=context.run.run_id, as_of=config.instant())
             facts = Report.load(system, home, found).facts
         _log(context, found)
         compared = found.uri is not None  # if not, there is no answer; never yesterday's again (M01)

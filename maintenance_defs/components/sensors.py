@@ -46,7 +46,7 @@ def row_changes(
     @dg.sensor(
         name="row_changes",
         jobs=jobs,
-        minimum_interval_seconds=int(min(sensor.every for sensor in sensors).total_seconds()),
+        minimum_interval_seconds=max(1, int(min(sensor.every for sensor in sensors).total_seconds())),
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Watches for new rows:\n\n" + "\n".join(f"- {_words(sensor)}" for sensor in sensors),
     )
@@ -163,15 +163,16 @@ def requested_reconciliations(systems: Sequence[str], jobs: Sequence[Job]) -> dg
 
 def _keep(context: dg.SensorEvaluationContext, home: Home, id_: int) -> bool:
     """Whether the request is still to be looked after; tells the control database what became of its run."""
-    tags = dg.RunsFilter(tags={REQUEST_TAG: str(id_)})
-    runs = context.instance.get_runs(filters=tags, limit=1)  # the newest, where a run was repeated
+    request: Request = home.control.get_request(id_)
+    if request.finished_at is not None:
+        return False  # given up as lost
+    runs = context.instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: str(id_)}), limit=1)
     if not runs:
         return True
-    run = runs[0]
+    run = runs[0]  # the newest, where one was repeated
     home.control.mark_request(id_, run_id=run.run_id)
     if not run.is_finished:
         return True
-    request: Request = home.control.get_request(id_)
     diffs = home.control.history(request.system, "orphan_diff")
     diff = next((artefact for artefact in diffs if artefact.run_id == run.run_id), None)
     verdict = diff.verdict if diff else run.status.value.lower()

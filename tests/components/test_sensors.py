@@ -216,6 +216,17 @@ def test_a_run_that_failed_ends_its_request_as_failed(
     assert (ended.state, ended.verdict, ended.artefact_id) == ("finished", "failure", None)
 
 
+def test_a_request_that_was_given_up_is_no_longer_looked_after(
+    asked: dg.SensorDefinition, club: Club, instance: dg.DagsterInstance
+) -> None:
+    made = club.home.control.add_request("k", "papers", "reconcile")
+    requests, cursor = tick(asked, club, instance)
+    assert (len(requests), json.loads(cursor or "")) == (1, [made.id])
+    club.home.control.mark_request(made.id, verdict="lost")
+    requests, cursor = tick(asked, club, instance, cursor)
+    assert (requests, json.loads(cursor or "")) == ([], [])
+
+
 def test_a_request_for_a_system_without_the_trigger_is_refused(
     asked: dg.SensorDefinition, club: Club, instance: dg.DagsterInstance
 ) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import duckdb
 import pyarrow as pa
@@ -192,45 +192,62 @@ def run(
     return diff, found, unmatched
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    objects=st.dictionaries(KEY, OBJECT, max_size=14),
-    files=st.lists(st.lists(ROW, max_size=6), min_size=1, max_size=3),
-    loose=st.lists(LOOSE, max_size=3),
-    uploads=st.sets(KEY, max_size=2),
-    shared=st.integers(0, 8),
-    rows=st.integers(1, 12),
+@dataclass(frozen=True)
+class Case:
+    objects: dict[str, Obj]
+    files: list[list[RefRow]]
+    loose: list[LooseRow]
+    uploads: set[str]
+
+
+TWINS: tuple[Callable[[str], str], ...] = (
+    str,
+    str.upper,
+    str.lower,
+    quote,
+    unquote,
+    lambda k: unicodedata.normalize("NFC", k),
+    lambda k: unicodedata.normalize("NFD", k),
+    lambda k: f"{k}\n",
+    lambda k: k[:-1],
 )
-def test_diff_says_what_brute_force_says(
-    con: duckdb.DuckDBPyConnection, tmp_path: Path, objects: dict[str, Obj], files: list[list[RefRow]],
-    loose: list[LooseRow], uploads: set[str], shared: int, rows: int,
-) -> None:  # fmt: skip
-    files[0] = files[0] + [RefRow(key, "s", objects[key].size_bytes) for key in sorted(objects)[:shared]]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Objects and references from one small pool of keys and their twins, so that they meet."""
+    pool = draw(st.lists(KEY, min_size=1, max_size=6))
+    key = st.builds(lambda k, twin: twin(k) or "x", st.sampled_from(pool), st.sampled_from(TWINS))
+    row = st.builds(RefRow, key, st.sampled_from("123"), st.sampled_from([None, None, None, 10, 0, 7]))
+    objects = draw(st.dictionaries(key, OBJECT, max_size=12))
+    files = draw(st.lists(st.lists(row, max_size=5), min_size=1, max_size=3))
     # An upload over an object that a row names is listed beside it: see test_orphan_diff.
-    uploads -= {row.key for file in files for row in file} & set(objects)
-    expected, matched, unmatched = oracle(objects, files, loose, uploads)
-    diff, found, without_object = run(con, tmp_path, objects, files, loose, uploads, rows)
+    uploads = draw(st.sets(key, max_size=1)) - {r.key for file in files for r in file} & set(objects)
+    return Case(objects, files, draw(st.lists(LOOSE, max_size=2)), uploads)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(case=cases(), rows=st.sampled_from([1, 3, 10, 1000]))
+def test_diff_says_what_brute_force_says(con: duckdb.DuckDBPyConnection, tmp_path: Path, case: Case, rows: int) -> None:
+    expected, matched, unmatched = oracle(case.objects, case.files, case.loose, case.uploads)
+    diff, found, without_object = run(con, tmp_path, case.objects, case.files, case.loose, case.uploads, rows)
     assert found == {key: item for key, item in expected.items() if item != "out_of_scope"}
     assert diff.count("matched") == matched
     assert sorted(without_object) == sorted(unmatched)
-    assert sum(count for count, _ in diff.items.values()) == len(objects.keys() | uploads)
-    assert sum(size for _, size in diff.items.values()) == sum(facts.size_bytes or 0 for facts in objects.values())
+    assert sum(count for count, _ in diff.items.values()) == len(case.objects.keys() | case.uploads)
+    assert sum(size for _, size in diff.items.values()) == sum(facts.size_bytes or 0 for facts in case.objects.values())
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    objects=st.dictionaries(KEY, OBJECT, max_size=10),
-    files=st.lists(st.lists(ROW, max_size=6), min_size=1, max_size=2),
-    more=ROW,
-)
+@given(case=cases(), more=ROW)
 def test_another_reference_never_makes_another_orphan(
-    con: duckdb.DuckDBPyConnection, tmp_path: Path, objects: dict[str, Obj], files: list[list[RefRow]], more: RefRow
-) -> None:  # fmt: skip
+    con: duckdb.DuckDBPyConnection, tmp_path: Path, case: Case, more: RefRow
+) -> None:
     def orphans(given: list[list[RefRow]]) -> set[str]:
-        found = run(con, tmp_path, objects, given, [], set(), 5)[1]
+        found = run(con, tmp_path, case.objects, given, [], set(), 5)[1]
         return {key for key, item in found.items() if item == "orphan_candidate"}
 
-    assert orphans([[*files[0], more], *files[1:]]) <= orphans(files)
+    assert orphans([[*case.files[0], more], *case.files[1:]]) <= orphans(case.files)
 
 
 def test_m02_many_candidates_in_little_memory(tmp_path: Path) -> None:
