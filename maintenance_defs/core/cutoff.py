@@ -1,11 +1,14 @@
-"""The instant before which an object must have been modified to be called an orphan (I5)."""
+"""Instants of a run: the one it is evaluated at, and the one before which an object counts as old (I5)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from maintenance_defs.core.errors import AsOfInTheFuture
 from maintenance_defs.core.quantities import format_duration, format_instant
+
+CLOCK_TOLERANCE = timedelta(minutes=1)  # clocks of one run differ by so much; `as_of` then becomes the earliest
 
 
 @dataclass(frozen=True)
@@ -53,3 +56,16 @@ def cutoff(
     at = known[bound_by] - in_flight
     reason = f"{format_instant(at)}: {format_duration(in_flight)} before {_WORDS[bound_by]}"
     return Cutoff(at, bound_by, f"{reason} ({format_instant(known[bound_by])})")
+
+
+def evaluation_instant(as_of: datetime | None, clocks: dict[str, datetime]) -> datetime:
+    """The run's instant, never later than a clock. Raises AsOfInTheFuture when it was meant to be."""
+    whose = min(clocks, key=lambda name: clocks[name])
+    if as_of is None:
+        return clocks[whose]
+    if as_of > clocks[whose] + CLOCK_TOLERANCE:
+        raise AsOfInTheFuture(
+            f"as-of {format_instant(as_of)} lies in the future: the clock of {whose} says "
+            f"{format_instant(clocks[whose])}. Nothing was read. Give an earlier instant, or correct that clock."
+        )
+    return min(as_of, clocks[whose])

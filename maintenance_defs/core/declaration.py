@@ -6,6 +6,7 @@ adds file and line to what goes wrong.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -295,3 +296,8 @@ def key_pattern_regex(pattern: str) -> str:
     template_columns(pattern)
     parts = _PLACEHOLDER.split(pattern)
     return "".join("[^/]+" if n % 2 else re.escape(part) for n, part in enumerate(parts))
+
+
+def config_digest(system: System) -> str:
+    """SHA-256 of everything that is declared: two runs with the same digest asked the same."""
+    return hashlib.sha256(system.model_dump_json().encode()).hexdigest()

@@ -22,7 +22,8 @@ CREATE OR REPLACE TEMP MACRO trimmed_key(k) AS regexp_replace(k, '^{_EDGE}|{_EDG
 CREATE OR REPLACE TEMP MACRO joined_key(k) AS
     regexp_replace(regexp_replace(replace(k, '\', '/'), '(^|/)(\.?/)+', '/', 'g'), '/\.?$', '');
 CREATE OR REPLACE TEMP MACRO untangled_key(k) AS
-    trimmed_key(joined_key(trimmed_key(visible_key(replace(folded_key(decoded_key(decoded_key(k))), '+', ' ')))));
+    -- invisible characters first: one may part a letter from its accent
+    trimmed_key(joined_key(trimmed_key(replace(folded_key(visible_key(decoded_key(decoded_key(k)))), '+', ' '))));
 -- Nothing in it that untangling would change, except case.
 CREATE OR REPLACE TEMP MACRO is_plain_key(k) AS
     strlen(k) = length(k)

@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
-from maintenance_defs.core.declaration import System
+from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.errors import ArtefactError, AsOfInTheFuture
 from maintenance_defs.core.quantities import format_instant
-from maintenance_defs.reconcile.inventory import config_digest
 from maintenance_defs.reconcile.walk import ReferenceFile, Source
 
 

@@ -6,12 +6,11 @@ current inventory (hazards A03, A05, A14, F14).
 
 from __future__ import annotations
 
-import hashlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,8 +22,9 @@ import pyarrow.parquet as pq
 
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
-from maintenance_defs.core.declaration import OWN_PREFIX, Store, System, key_pattern_regex
-from maintenance_defs.core.errors import AsOfInTheFuture, EnvironmentMissing, IncompleteListing, StoreUnavailable
+from maintenance_defs.core.cutoff import evaluation_instant
+from maintenance_defs.core.declaration import OWN_PREFIX, Store, System, config_digest, key_pattern_regex
+from maintenance_defs.core.errors import EnvironmentMissing, IncompleteListing, StoreUnavailable
 from maintenance_defs.core.parquet import Written, write_sorted
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.core.schemas import INVENTORY
@@ -36,16 +36,10 @@ from maintenance_defs.stores.ranges import MAX_RANGES, UnorderedListing, list_in
 
 FILE = "inventory.parquet"
 SHOWN_UPLOADS = 10_000  # uploads in progress kept in the evidence; more means that something else is wrong
-CLOCK_TOLERANCE = timedelta(minutes=1)  # clocks of one run differ by so much; `as_of` then becomes the earliest
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def config_digest(system: System) -> str:
-    """SHA-256 of everything that is declared: two runs with the same digest asked the same."""
-    return hashlib.sha256(system.model_dump_json().encode()).hexdigest()
 
 
 def take_inventory(
@@ -74,7 +68,7 @@ def take_inventory(
     evidence: dict[str, Any] = {"clocks": {"worker": format_instant(started_at), "store": None}}
     verdict, reason, uri, digest = "complete", None, None, None
     row_count = size_bytes = 0
-    at = _earliest(as_of, {"this machine": started_at})
+    at = evaluation_instant(as_of, {"this machine": started_at})
     listed = _Listed(progress)
     try:
         opened = open_store(store, declared, home.value)
@@ -83,7 +77,7 @@ def take_inventory(
         }  # fmt: skip
         store_clock = opened.clock()
         evidence["clocks"]["store"] = format_instant(store_clock)
-        at = _earliest(as_of, {"this machine": started_at, f"store {store}": store_clock})
+        at = evaluation_instant(as_of, {"this machine": started_at, f"store {store}": store_clock})
         with home.artefacts.stage(system.name, "inventory", store, artefact_id, as_of=at) as staged:
             path = staged.path / FILE
             with TemporaryDirectory(dir=staged.path) as temporary:
@@ -107,19 +101,6 @@ def take_inventory(
     )  # fmt: skip
     home.control.record(artefact)
     return artefact
-
-
-def _earliest(as_of: datetime | None, clocks: dict[str, datetime]) -> datetime:
-    """The run's instant, never later than a clock. Raises AsOfInTheFuture when it was meant to be."""
-    whose = min(clocks, key=lambda name: clocks[name])
-    if as_of is None:
-        return clocks[whose]
-    if as_of > clocks[whose] + CLOCK_TOLERANCE:
-        raise AsOfInTheFuture(
-            f"as-of {format_instant(as_of)} lies in the future: the clock of {whose} says "
-            f"{format_instant(clocks[whose])}. Nothing was read. Give an earlier instant, or correct that clock."
-        )
-    return min(as_of, clocks[whose])
 
 
 class _Listed:

@@ -18,14 +18,15 @@ import pyarrow.parquet as pq
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.core import resolve as resolver
-from maintenance_defs.core.declaration import Reference, System
+from maintenance_defs.core.cutoff import evaluation_instant
+from maintenance_defs.core.declaration import Reference, System, config_digest
 from maintenance_defs.core.errors import AsOfInTheFuture, EnvironmentMissing, Refused, SourceUnavailable
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import DatabaseEvidence, SourceDatabase
 from maintenance_defs.reconcile import drift
 from maintenance_defs.reconcile.calculator import calculator
-from maintenance_defs.reconcile.inventory import FILE, _earliest, config_digest
+from maintenance_defs.reconcile.inventory import FILE
 from maintenance_defs.reconcile.reference_checks import run_checks, run_queries
 from maintenance_defs.reconcile.reference_rows import Found, Progress, Reading, write_reference
 from maintenance_defs.reconcile.store_names import store_names
@@ -66,7 +67,7 @@ def take_references(
     evidence: dict[str, Any] = {"sources": [], "checks": {}, "queries": {}, "undeclared": []}
     verdict, reason, uri, digest = "complete", None, None, None
     row_count = size_bytes = 0
-    at = _earliest(as_of, {"this machine": started_at})
+    at = evaluation_instant(as_of, {"this machine": started_at})
     try:
         database = open_database(home.value(system.database.url_env, f"the database of {system.name}"))
         listed = {
@@ -76,7 +77,7 @@ def take_references(
         }
         with database.snapshot() as snapshot:
             evidence["database"] = _facts(database, snapshot.evidence)
-            at = _earliest(as_of, {"this machine": started_at, "the database": snapshot.evidence.taken_at})
+            at = evaluation_instant(as_of, {"this machine": started_at, "the database": snapshot.evidence.taken_at})
             with home.artefacts.stage(system.name, "references", "", artefact_id, as_of=at) as staged:
                 with TemporaryDirectory(dir=staged.path) as spool, calculator(Path(spool)) as con:
                     resolver.prepare(con)

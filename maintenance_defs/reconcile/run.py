@@ -45,12 +45,10 @@ def reconcile(
     for store in system.stores:
         seen = partial(step, f"inventory of {store}")
         seen(0)
-        inventory = take_inventory(system, store, home, run_id=run_id, as_of=as_of, progress=seen)
-        as_of = min(as_of or inventory.as_of, inventory.as_of)
+        take_inventory(system, store, home, run_id=run_id, as_of=as_of, progress=seen)
     seen = partial(step, "references")
     seen(0)
-    references = take_references(system, home, folder=folder, run_id=run_id, as_of=as_of, progress=seen)
-    as_of = min(as_of or references.as_of, references.as_of)
+    take_references(system, home, folder=folder, run_id=run_id, as_of=as_of, progress=seen)
     seen = partial(step, "orphan diff")
     seen(0)
-    return take_orphan_diff(system, home, run_id=run_id, as_of=as_of, progress=seen)
+    return take_orphan_diff(system, home, run_id=run_id, progress=seen)  # as of the earliest of its inputs

@@ -144,7 +144,7 @@ INSERT INTO alone SELECT key, size_bytes, modified_at, etag, mark FROM step WHER
 """
 # Listed in spite of standing outside every scope: what is not an ordinary object.
 _LISTED = """
-scope_of(key) IS NOT NULL OR mark IS NOT NULL OR ends_with(key, '/') AND size_bytes = 0
+scope_of(key) IS NOT NULL OR mark IS NOT NULL OR (ends_with(key, '/') AND size_bytes = 0) IS TRUE
 OR key IN (SELECT key FROM uploads)
 """
 _COLLECT_ODD_SIZES = """

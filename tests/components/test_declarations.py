@@ -104,7 +104,7 @@ OTHER = PAPERS.replace("name: papers", "name: letters").replace("PAPERS_COVERS_U
 
 
 @pytest.mark.parametrize("prefix", ["docs/", "docs/old/", '""'])
-def test_scopes_that_overlap_in_one_bucket_are_refused(tmp_path: Path, prefix: str) -> None:
+def test_scopes_that_overlap_in_one_bucket_are_refused(tmp_path: Path, prefix: str) -> None:  # E04
     other = OTHER.replace("prefix: docs/", f"prefix: {prefix}")
     found = problems(write(tmp_path, {FILE: PAPERS, "assets/letters/defs.yaml": other}))
     assert len(found) == 1

@@ -98,7 +98,7 @@ def test_a_key_that_is_not_utf8_is_marked() -> None:
     assert [(row["key"], row["mark"]) for row in rows] == [("a\\xffb", "unaddressable"), ("c", None)]
 
 
-def test_only_empty_objects_with_a_slash_at_the_end_are_markers() -> None:
+def test_only_empty_objects_with_a_slash_at_the_end_are_markers() -> None:  # C16
     rows = parse_page(a_page(an_object("d/", "0"), an_object("e/", "1"), an_object("f", "0"))).batch.to_pylist()
     assert [row["mark"] for row in rows] == ["directory_marker", None, None]
 

@@ -28,7 +28,7 @@ def test_an_empty_store_lists_nothing_and_is_no_error(subject: Subject) -> None:
     assert keys(subject.open()) == []
 
 
-def test_a_bucket_that_does_not_exist_is_not_an_empty_one(subject: Subject) -> None:
+def test_a_bucket_that_does_not_exist_is_not_an_empty_one(subject: Subject) -> None:  # A14
     absent = subject.open(subject.absent_url)
     with pytest.raises(StoreUnavailable):
         list(absent.list())
@@ -57,7 +57,7 @@ def test_a_listing_has_exact_facts_and_head_agrees(subject: Subject) -> None:
         assert '"' not in facts.etag
 
 
-def test_odd_keys_are_listed_byte_for_byte(subject: Subject) -> None:
+def test_odd_keys_are_listed_byte_for_byte(subject: Subject) -> None:  # C14 C15
     possible = ODD_KEYS - subject.impossible - subject.unsure
     for key in sorted(possible):
         subject.put(key, b"x")
@@ -110,7 +110,7 @@ def test_the_store_tells_its_time(subject: Subject) -> None:
     assert abs(clock - datetime.now(UTC)) < timedelta(seconds=5)
 
 
-def test_probing_finds_the_declared_capabilities_and_leaves_nothing(subject: Subject) -> None:
+def test_probing_finds_the_declared_capabilities_and_leaves_nothing(subject: Subject) -> None:  # F08
     subject.put("in/a", b"x")
     store = subject.open()
     seen = store.probe(write=True)

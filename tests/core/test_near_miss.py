@@ -48,6 +48,7 @@ def loose(con: duckdb.DuckDBPyConnection, *keys: str) -> list[str]:
         ("a/b", "a/\u200bb", "padding twin"),
         ("a/b", "a/b\u00a0", "padding twin"),
         ("a/b", "/A%2Fb ", "twin in several ways"),
+        ("a/\u00e9", "a/e\u200b\u0301", "twin in several ways"),
     ],
 )
 def test_each_way_of_missing_has_its_name(con: duckdb.DuckDBPyConnection, key: str, other: str, form: str) -> None:

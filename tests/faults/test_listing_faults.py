@@ -116,7 +116,7 @@ def test_a_passing_fault_changes_nothing(proxy: FaultProxy, fault: Fault) -> Non
     ],
     ids=["503-storm", "resets", "cut", "half", "no-token", "no-end", "miscounted", "prefix"],
 )
-def test_a_lasting_fault_is_incomplete_and_says_which_page(proxy: FaultProxy, fault: Fault, words: str) -> None:
+def test_a_lasting_fault_is_incomplete_and_says_which_page(proxy: FaultProxy, fault: Fault, words: str) -> None:  # F14
     proxy.add(fault)
     started = time.monotonic()
     with pytest.raises(IncompleteListing) as raised:

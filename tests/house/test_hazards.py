@@ -7,6 +7,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 
+# Not here: G07, the floor for acting, which belongs to retention; J08, stated in docs/limits.md.
 # Groups A to F as far as they concern reading, G06 to G09, J, and what the Dagster surface must survive.
 READING = re.findall(
     r"\S+",
@@ -17,8 +18,8 @@ C01 C02 C03 C04 C05 C06 C07 C10 C11 C12 C14 C15 C16 C19 C21
 D01 D02 D03 D04 D05 D06 D11 D12 D14 D16
 E01 E02 E03 E04 E05 E06 E07 E12
 F02 F03 F05 F08 F13 F14 F20
-G03 G04 G06 G07 G09
-J01 J02 J03 J04 J05 J08
+G03 G04 G06 G09
+J01 J02 J03 J04 J05
 K14 M01 M02 M03 M04 M08
 """,
 )
@@ -28,7 +29,8 @@ def mentions() -> set[str]:
     found: set[str] = set()
     for file in TESTS.rglob("*.py"):
         if file != Path(__file__):
-            found |= set(re.findall(r"\b[A-M]\d\d\b", file.read_text()))
+            ids = re.findall(r"(?<![a-z0-9])[a-m]\d\d(?![a-z0-9])", file.read_text(), re.IGNORECASE)
+            found |= {found_id.upper() for found_id in ids}
     return found
 
 

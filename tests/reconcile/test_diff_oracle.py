@@ -83,8 +83,8 @@ def loose_key(key: str) -> str:
             key = unquote(key, errors="strict")
         except UnicodeDecodeError:
             break
-    key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", key).lower()).replace("+", " ")
     key = "".join(c for c in key if unicodedata.category(c) != "Cf")
+    key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", key).lower()).replace("+", " ")
     edge = "".join(c for c in set(key) if c.isspace() or c == "/" or unicodedata.category(c) == "Cc")
     key = key.strip(edge).replace("\\", "/")
     return re.sub(r"/+", "/", key).strip(edge)

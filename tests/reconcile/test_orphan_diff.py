@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from maintenance_defs.core.declaration import config_digest
 from maintenance_defs.core.errors import ArtefactError, AsOfInTheFuture, StoreDenied
-from maintenance_defs.reconcile.inventory import config_digest
 from maintenance_defs.stores.local import LocalStore
 from tests.support.diff_world import MINUTE, NOW, OLD, Diff, Loose, Obj, Ref, World, column
 
@@ -469,12 +469,19 @@ def test_f20_denied_head_is_unknown_not_absent(world: World, monkeypatch: pytest
 # G, J: guards and rows
 
 
-def test_g03_small_population_is_no_ratio_and_nothing_of_nothing_is_refused(world: World) -> None:
+def test_g03_small_population_is_no_ratio_but_none_at_all_is_refused(world: World) -> None:
     keys = [f"a/{n}" for n in range(6)]
     assert world.compare(keys, [Ref(key) for key in keys[:3]]).artefact.verdict == "complete"
-    diff = world.compare([], [])
-    assert diff.guard("orphan_ratio")["status"] == "refuse"
+    diff = world.compare([], [])  # from some to none is never small
+    assert diff.guard("reference_shrink")["status"] == "refuse"
     assert diff.artefact.verdict == "refused"
+
+
+def test_store_that_is_empty_and_unused_blocks_nothing_but_one_that_rows_name_does(world: World) -> None:
+    diff = world.compare([], [])
+    assert (diff.guard("orphan_ratio")["status"], diff.artefact.verdict) == ("warn", "complete")
+    diff = world.compare([], [Ref("a/1")])
+    assert (diff.guard("orphan_ratio")["status"], diff.artefact.verdict) == ("refuse", "refused")
 
 
 def test_implausible_orphan_ratio_refuses(world: World) -> None:

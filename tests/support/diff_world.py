@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
-from maintenance_defs.core.declaration import System
+from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.core.schemas import INVENTORY, LOOSE_REFERENCES, REFERENCES
-from maintenance_defs.reconcile.inventory import config_digest
 from maintenance_defs.reconcile.orphan_diff import take_orphan_diff
 
 NOW = datetime(2025, 6, 15, 12, tzinfo=UTC)
