@@ -29,8 +29,8 @@ from maintenance_defs.core.declaration import Store
 from maintenance_defs.core.parquet import write_sorted
 from maintenance_defs.core.schemas import INVENTORY, REFERENCES
 from maintenance_defs.reconcile.calculator import calculator, literal
-from maintenance_defs.reconcile.diff import diff_store
-from maintenance_defs.reconcile.walk import ReferenceFile, Source, StoreInput, make_views, prepare, walk
+from maintenance_defs.reconcile.comparing.diff import diff_store
+from maintenance_defs.reconcile.comparing.walk import ReferenceFile, Source, StoreInput, make_views, prepare, walk
 
 NOW = datetime(2025, 6, 15, 12, tzinfo=UTC)
 PEER_MEMORY = "2GB"  # what a plain join gets; ours has its own default of 512 MB

@@ -47,7 +47,7 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
-            from maintenance_defs.cli.shared import did_you_mean
+            from maintenance_defs.core.problems import did_you_mean
 
             ctx.fail(f"no verb {args[0]!r}.{did_you_mean(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)

@@ -10,7 +10,7 @@ import click
 from maintenance_defs.cli.shared import CLEAN, ERROR, load_all, load_system, print_json, verb, working_home
 
 if TYPE_CHECKING:
-    from maintenance_defs.reconcile.doctor import Finding
+    from maintenance_defs.reporting.finding import Finding
 
 MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red"), "unknown": ("?", "cyan")}
 
@@ -26,7 +26,7 @@ def doctor(name: str | None, write: bool, production: bool, accept_pair: str | N
 
     Says what was seen and what to do. Values of variables are never shown. Exits with 2 if something fails.
     """
-    from maintenance_defs.reconcile import doctor as examining
+    from maintenance_defs.reporting import doctor as examining
 
     if accept_pair is not None and name is None:
         raise click.UsageError("--accept-pair needs a SYSTEM")

@@ -27,7 +27,7 @@ from maintenance_defs.cli.shared import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from maintenance_defs.reconcile.report import Report
+    from maintenance_defs.reporting.report import Report
 
 FORMATS = ("csv", "json", "parquet", "r2", "wrangler")
 
@@ -72,8 +72,8 @@ def report(
       maintain report shop --last --format r2
       maintain report shop --last --item missing_candidate --format json
     """
-    from maintenance_defs.reconcile.report import ITEMS, Report
-    from maintenance_defs.reconcile.report_exports import ORPHANS
+    from maintenance_defs.reporting.exports import ORPHANS
+    from maintenance_defs.reporting.report import ITEMS, Report
 
     if last and as_of is not None:
         raise click.UsageError("--last tells of a reconciliation that is done; it takes no --as-of")
@@ -117,8 +117,8 @@ def reconcile(name: str, as_of: datetime | None, fail_on_findings: bool, as_json
 
     For cron; `maintain report SYSTEM --last` tells the rest.
     """
-    from maintenance_defs.reconcile.report import Report
     from maintenance_defs.reconcile.run import reconcile as run
+    from maintenance_defs.reporting.report import Report
 
     loaded = load_system(name)
     with working_home() as home:
@@ -159,7 +159,7 @@ def explain(name: str, key: str | None, row: tuple[str, str] | None, store: str 
       maintain explain shop images/1024/front.jpg
       maintain explain shop --row product_image 1024
     """
-    from maintenance_defs.reconcile import explain as explaining
+    from maintenance_defs.reporting import explain as explaining
 
     loaded = load_system(name)
     if key is not None and row is not None:

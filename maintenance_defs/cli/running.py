@@ -29,7 +29,7 @@ def demo(scale: int, as_json: bool) -> int:
     home = Home.open()
     unfinished = run_demo(home, deployment_root(), Console(stderr=as_json), scale=scale)
     if as_json:
-        from maintenance_defs.reconcile.report import Report
+        from maintenance_defs.reporting.report import Report
 
         reports = (Report.load(loaded.system, home) for loaded in load_all().values())
         print_json({"systems": [report.summary() for report in reports]})
@@ -67,13 +67,13 @@ def serve(host: str, port: int, as_json: bool) -> int:
 
     It never deletes. The requests are started by the sensors of `maintain dev` or of production.
     """
+    from maintenance_defs import trigger_api as serving
     from maintenance_defs.control.database import Request
     from maintenance_defs.control.home import Home
     from maintenance_defs.core.errors import ArtefactError
     from maintenance_defs.core.triggers import HttpRequest
     from maintenance_defs.declarations import deployment_root, load_systems, load_triggers
-    from maintenance_defs.reconcile import serve as serving
-    from maintenance_defs.reconcile.report import Report
+    from maintenance_defs.reporting.report import Report
 
     home = Home.open()
     root = deployment_root()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +88,8 @@ def print_json(value: Any) -> None:
 
 def load_system(name: str) -> LoadedSystem:
     """The declared system of that name; a usage error that names the known ones, else."""
+    from maintenance_defs.core.problems import did_you_mean
+
     systems = load_all()
     if name not in systems:
         raise click.BadParameter(
@@ -102,12 +103,6 @@ def load_all() -> dict[str, LoadedSystem]:
     from maintenance_defs.declarations import deployment_root, load_systems
 
     return load_systems(deployment_root())
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` Did you mean X?` with its leading blank, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from maintenance_defs.core.quantities import parse_instant
 from maintenance_defs.reconcile.inventory import take_inventory
 from maintenance_defs.reconcile.orphan_diff import take_orphan_diff
 from maintenance_defs.reconcile.references import take_references
-from maintenance_defs.reconcile.report import Report
+from maintenance_defs.reporting.report import Report
 
 TAG = "maintenance/system"
 RETRIES, RETRY_SECONDS = 2, 30  # of what may be over soon; longer outages are the next run's business

@@ -15,7 +15,7 @@ from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import format_instant, format_size
 from maintenance_defs.core.schemas import INVENTORY, ORPHAN_DIFF, REFERENCES
-from maintenance_defs.reconcile.report_text import count
+from maintenance_defs.reporting.text import count
 
 MARKDOWN_LIMIT = 999
 TABLE_ROWS = 10

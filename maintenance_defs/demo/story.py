@@ -34,8 +34,8 @@ def run_demo(home: Home, root: Path, console: Console, *, scale: int = 0) -> int
     # Here, because every verb imports this package for its server, and this is the heavy part.
     from rich.table import Table
 
-    from maintenance_defs.reconcile.report import Report
     from maintenance_defs.reconcile.run import reconcile
+    from maintenance_defs.reporting.report import Report
 
     began = time.monotonic()
     unfinished = 0
@@ -87,7 +87,7 @@ def _known(number: int | None) -> str:
 
 def _findings(facts: dict[str, Any]) -> Iterator[str]:
     """A few lines of a report: what is orphaned, what is missing, which checks and guards say something."""
-    from maintenance_defs.reconcile.report_text import shown
+    from maintenance_defs.reporting.text import shown
 
     orphans = [orphan for store in facts["stores"] for orphan in store["orphans"]]
     yield f"Files without a row: {_known(facts['summary']['orphaned_files'])}"

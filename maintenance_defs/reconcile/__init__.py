@@ -1,4 +1,4 @@
-"""Observe and compare: inventory, references, orphan diff, and what people are told about them.
+"""Observe and compare: `inventory`, `references`, `orphan_diff`, and `run` for the three in a row.
 
-Belongs here: everything that only reads. Not here: anything that deletes; Dagster.
+Belongs here: everything that only reads. Not here: anything that deletes; what people are told; Dagster.
 """

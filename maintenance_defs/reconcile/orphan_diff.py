@@ -22,9 +22,9 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.reconcile.calculator import MEMORY_LIMIT, calculator
-from maintenance_defs.reconcile.comparison import Comparison
-from maintenance_defs.reconcile.inputs import Inputs
-from maintenance_defs.reconcile.walk import Progress
+from maintenance_defs.reconcile.comparing.comparison import Comparison
+from maintenance_defs.reconcile.comparing.inputs import Inputs
+from maintenance_defs.reconcile.comparing.walk import Progress
 
 # What a later run is told: claims, and what may become one.
 OBSERVED = pa.array(

@@ -24,12 +24,12 @@ from maintenance_defs.core.errors import AsOfInTheFuture, EnvironmentMissing, Re
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import DatabaseEvidence, SourceDatabase
-from maintenance_defs.reconcile import drift
 from maintenance_defs.reconcile.calculator import calculator
 from maintenance_defs.reconcile.inventory import FILE
-from maintenance_defs.reconcile.reference_checks import run_checks, run_queries
-from maintenance_defs.reconcile.reference_rows import Found, Progress, Reading, write_reference
-from maintenance_defs.reconcile.store_names import store_names
+from maintenance_defs.reconcile.reading import drift
+from maintenance_defs.reconcile.reading.checks import run_checks, run_queries
+from maintenance_defs.reconcile.reading.rows import Found, Progress, Reading, write_reference
+from maintenance_defs.reconcile.reading.store_names import store_names
 
 
 def _utc_now() -> datetime:

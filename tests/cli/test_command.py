@@ -80,7 +80,7 @@ def test_a_bug_is_no_finding(colouring: World, monkeypatch: pytest.MonkeyPatch) 
     def broken(*args: object, **options: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("maintenance_defs.reconcile.report.Report.load", broken)
+    monkeypatch.setattr("maintenance_defs.reporting.report.Report.load", broken)
     done = colouring.run("report", "--last")
     assert done.exit_code == 2
     assert "KeyError: 'a bug'" in done.stderr

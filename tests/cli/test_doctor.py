@@ -145,7 +145,7 @@ def test_a_large_table_is_told_which_index_makes_sorting_free(
     colouring: World, pg_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_postgres(colouring, pg_database, monkeypatch)
-    monkeypatch.setattr("maintenance_defs.reconcile.doctor_database.INDEX_WORTH_ROWS", 0)
+    monkeypatch.setattr("maintenance_defs.reporting.doctor_database.INDEX_WORTH_ROWS", 0)
     hint = 'CREATE INDEX CONCURRENTLY ON public.assets ("storage_key" COLLATE "C", "id");'
     assert hint in said(findings(colouring), "warn")
     execute(pg_database, hint)

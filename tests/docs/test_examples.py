@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.triggers import RowSensor, Schedule
+from maintenance_defs.core.triggers import HttpRequest, RowSensor, Schedule
 
 ROOT = Path(__file__).parents[2]
-MODELS = {"MaintainedSystem": System, "Schedule": Schedule, "RowSensor": RowSensor}
+MODELS = {"MaintainedSystem": System, "Schedule": Schedule, "RowSensor": RowSensor, "HttpRequest": HttpRequest}
 
 
 def examples() -> list[tuple[str, str]]:

@@ -21,8 +21,8 @@ from maintenance_defs.core.cutoff import cutoff
 from maintenance_defs.core.declaration import Store
 from maintenance_defs.core.schemas import INVENTORY, LOOSE_REFERENCES, REFERENCES
 from maintenance_defs.reconcile.calculator import calculator
-from maintenance_defs.reconcile.diff import StoreDiff, diff_store
-from maintenance_defs.reconcile.walk import ReferenceFile, Source, StoreInput, prepare
+from maintenance_defs.reconcile.comparing.diff import StoreDiff, diff_store
+from maintenance_defs.reconcile.comparing.walk import ReferenceFile, Source, StoreInput, prepare
 from tests.support.diff_world import NOW, OLD, Obj
 
 STORE = Store.model_validate(

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from maintenance_defs.reconcile.calculator import literal
-from maintenance_defs.reconcile.ranges import key_ranges
+from maintenance_defs.reconcile.comparing.ranges import key_ranges
 
 # Quotes, the last code point, surrogate neighbours: what SQL text and byte order may trip over.
 KEY = st.text(st.sampled_from("ab/'\"\\%\n\u00e9\ud7ff\ue000\uffff\U0010ffff"), max_size=6)

@@ -15,7 +15,7 @@ import uvicorn
 
 from maintenance_defs.control.database import Request
 from maintenance_defs.control.home import Home
-from maintenance_defs.reconcile.serve import PATH, trigger_app
+from maintenance_defs.trigger_api import PATH, trigger_app
 
 SECRET = "a secret of 23 letters."
 Ask = Callable[..., tuple[int, dict[str, Any]]]

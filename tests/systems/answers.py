@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from maintenance_defs.core.schemas import ROW_ITEMS
-from maintenance_defs.reconcile.report import Report
+from maintenance_defs.reporting.report import Report
 
 ANY_NUMBER = 1_000_000
 

@@ -19,8 +19,8 @@ from maintenance_defs.core.declaration import System
 from maintenance_defs.databases.embedded import EmbeddedPostgres
 from maintenance_defs.demo import Demo, DemoSystem, prepare
 from maintenance_defs.demo.data import make_postgres_rows, make_sqlite_rows
-from maintenance_defs.reconcile.report import Report
 from maintenance_defs.reconcile.run import reconcile
+from maintenance_defs.reporting.report import Report
 
 ROOT = Path(__file__).parents[2]
 

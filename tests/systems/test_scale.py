@@ -11,8 +11,8 @@ from sqlalchemy import create_engine
 
 from maintenance_defs.control.home import Home
 from maintenance_defs.demo import prepare, reopened
-from maintenance_defs.reconcile.report import Report
 from maintenance_defs.reconcile.run import reconcile
+from maintenance_defs.reporting.report import Report
 from tests.systems.answers import found
 from tests.systems.conftest import ROOT
 

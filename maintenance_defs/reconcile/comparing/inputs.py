@@ -14,7 +14,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.errors import ArtefactError, AsOfInTheFuture
 from maintenance_defs.core.quantities import format_instant
-from maintenance_defs.reconcile.walk import ReferenceFile, Source
+from maintenance_defs.reconcile.comparing.walk import ReferenceFile, Source
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from maintenance_defs.core import near_miss
 from maintenance_defs.core.declaration import Scope, key_pattern_regex
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.reconcile.calculator import instant, literal, one, written_instant
-from maintenance_defs.reconcile.walk import StoreInput
+from maintenance_defs.reconcile.comparing.walk import StoreInput
 
 
 def judge(con: duckdb.DuckDBPyConnection, given: StoreInput) -> None:

@@ -19,10 +19,10 @@ from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import ArtefactError, Refused
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.core.schemas import OBJECT_ITEMS, ROW_ITEMS
-from maintenance_defs.reconcile import report_facts
-from maintenance_defs.reconcile.report_exports import ORPHANS, Found
-from maintenance_defs.reconcile.report_storage import storage_maintenance
-from maintenance_defs.reconcile.report_text import SAMPLE_ROWS, as_markdown, as_text, count, known
+from maintenance_defs.reporting import facts as report_facts
+from maintenance_defs.reporting.exports import ORPHANS, Found
+from maintenance_defs.reporting.storage_maintenance import storage_maintenance
+from maintenance_defs.reporting.text import SAMPLE_ROWS, as_markdown, as_text, count, known
 
 MISSING = ("missing_candidate", "missing_confirmed")
 ITEMS = (*OBJECT_ITEMS, *ROW_ITEMS)

@@ -7,7 +7,7 @@ from typing import Any
 
 from maintenance_defs.core.declaration import ObjectForm, Reference, RowCheck, Scope, Store, System
 from maintenance_defs.core.quantities import format_duration, format_size
-from maintenance_defs.reconcile.report_text import MEANING, count, shown
+from maintenance_defs.reporting.text import MEANING, count, shown
 
 _FORM = {
     "column": "{value} is the key, byte for byte",

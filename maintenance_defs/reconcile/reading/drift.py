@@ -24,7 +24,7 @@ from maintenance_defs.core.errors import SourceUnavailable
 from maintenance_defs.core.resolve import resolve, rows_schema
 from maintenance_defs.databases.base import Table
 from maintenance_defs.reconcile.calculator import literal
-from maintenance_defs.reconcile.reference_rows import Reading, column_of, from_table
+from maintenance_defs.reconcile.reading.rows import Reading, column_of, from_table
 
 SAMPLE_VALUES = 1000  # per column
 SAMPLE_CHARACTERS = 10_000_000  # … of together so many: a sample of long texts must fit into memory

@@ -16,7 +16,7 @@ import pyarrow as pa
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import StoreDenied, StoreUnavailable
 from maintenance_defs.reconcile.calculator import literal, one
-from maintenance_defs.reconcile.walk import ReferenceFile
+from maintenance_defs.reconcile.comparing.walk import ReferenceFile
 from maintenance_defs.stores.base import ObjectFacts
 
 LOOK_UPS = 10_000  # keys asked for one by one; so many misses mean a wrong store, not broken rows (J02)

@@ -21,9 +21,9 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import ArtefactError, Refused
 from maintenance_defs.core.quantities import format_instant
-from maintenance_defs.reconcile import report_facts
 from maintenance_defs.reconcile.calculator import calculator, literal
-from maintenance_defs.reconcile.explain_text import key_in_words, row_in_words, system_in_words
+from maintenance_defs.reporting import facts as report_facts
+from maintenance_defs.reporting.explain_text import key_in_words, row_in_words, system_in_words
 
 NEIGHBOURS = 1000  # references on either side of a key that are measured for likeness
 SHOWN = 5  # rows or keys that one line of an answer names

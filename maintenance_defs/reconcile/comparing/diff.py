@@ -9,10 +9,10 @@ import duckdb
 import pyarrow.parquet as pq
 
 from maintenance_defs.reconcile.calculator import literal, one
-from maintenance_defs.reconcile.judge import judge, write
-from maintenance_defs.reconcile.ranges import RANGE_ROWS
-from maintenance_defs.reconcile.rows import find_known_paths
-from maintenance_defs.reconcile.walk import Progress, StoreInput, make_views, walk
+from maintenance_defs.reconcile.comparing.judge import judge, write
+from maintenance_defs.reconcile.comparing.ranges import RANGE_ROWS
+from maintenance_defs.reconcile.comparing.rows import find_known_paths
+from maintenance_defs.reconcile.comparing.walk import Progress, StoreInput, make_views, walk
 
 
 @dataclass(frozen=True)

@@ -7,39 +7,23 @@ Source: S0-9, S0-36, S1-25, S1-33, S1-34, S2-31; hazards A07, A13, A14, F08.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import Store, System
 from maintenance_defs.core.errors import MaintenanceError, Refused, StoreDenied
 from maintenance_defs.core.quantities import format_duration, format_instant
+from maintenance_defs.reporting.doctor_database import examine_database
+from maintenance_defs.reporting.finding import Finding, Status, Where
 from maintenance_defs.stores import open_store
 from maintenance_defs.stores.base import Capabilities, ObjectStore
-
-Status = Literal["ok", "warn", "fail", "unknown"]
-Where = Callable[[tuple[str | int, ...]], str]
 
 TOLERATED_SKEW = timedelta(seconds=30)  # network and rounding of Date headers; ages are compared with an hour
 CTIME_SAMPLE = 1000
 MIN_SECRET_LENGTH = 16
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`subject` is what was looked at, `what` what was seen, `todo` what to do about it ('' when well)."""
-
-    system: str
-    subject: str
-    status: Status
-    what: str
-    todo: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def examine(
@@ -57,8 +41,6 @@ def examine(
     folder: the system's, for its queries.
     now: this machine's time, passed in by tests.
     """
-    from maintenance_defs.reconcile.doctor_database import examine_database
-
     yield from _environment(system, home)
     for name, declared in system.stores.items():
         if declared.url_env not in home.environment:

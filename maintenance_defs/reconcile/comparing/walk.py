@@ -17,7 +17,7 @@ from maintenance_defs.core.cutoff import Cutoff
 from maintenance_defs.core.declaration import OWN_PREFIX, Scope, Store
 from maintenance_defs.core.schemas import UTC_US
 from maintenance_defs.reconcile.calculator import literal, one
-from maintenance_defs.reconcile.ranges import RANGE_ROWS, key_ranges
+from maintenance_defs.reconcile.comparing.ranges import RANGE_ROWS, key_ranges
 
 Progress = Callable[[int], None]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from maintenance_defs.reconcile.report_text import count, shown
+from maintenance_defs.reporting.text import count, shown
 
 # Objects that are neither named by a row nor orphans, and how the report words them.
 UNDECIDED = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from maintenance_defs.core.declaration import Reference
 from maintenance_defs.core.errors import ArtefactError, MaintenanceError, Refused, SourceUnavailable
 from maintenance_defs.core.parquet import write_sorted
+from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.core.resolve import StoreNames, needed_columns, resolve, rows_schema
 from maintenance_defs.core.schemas import LOOSE_KINDS, LOOSE_REFERENCES, REFERENCES
 from maintenance_defs.databases.base import Snapshot, Table
@@ -241,6 +243,8 @@ def as_json(value: Any) -> Any:
     """A database's value as JSON can hold it; the query of a URL, which may be signed, is left out."""
     if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return format_instant(value)
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if isinstance(value, list | tuple):

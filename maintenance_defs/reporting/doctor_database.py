@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -16,11 +16,9 @@ from maintenance_defs.core.declaration import Reference, RowCheck, System
 from maintenance_defs.core.errors import SourceUnavailable
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import Snapshot, Table
-from maintenance_defs.reconcile.report_text import count, shown
-from maintenance_defs.reconcile.store_names import store_names
-
-if TYPE_CHECKING:
-    from maintenance_defs.reconcile.doctor import Finding, Status, Where
+from maintenance_defs.reconcile.reading.store_names import store_names
+from maintenance_defs.reporting.finding import Finding, Status, Where
+from maintenance_defs.reporting.text import count, shown
 
 PREVIEW_ROWS = 5
 SHOWN_TABLES = 20
@@ -85,8 +83,6 @@ class _teller:
         self._system = system.name
 
     def __call__(self, subject: str, status: Status, what: str, todo: str = "") -> Finding:
-        from maintenance_defs.reconcile.doctor import Finding
-
         return Finding(self._system, subject, status, what, todo)
 
 

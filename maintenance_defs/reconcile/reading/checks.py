@@ -13,7 +13,7 @@ from maintenance_defs.core.declaration import Query, Reference, RowCheck, System
 from maintenance_defs.core.errors import SourceUnavailable
 from maintenance_defs.core.schemas import REFERENCES
 from maintenance_defs.databases.base import Snapshot, Table
-from maintenance_defs.reconcile.reference_rows import (
+from maintenance_defs.reconcile.reading.rows import (
     Found,
     Reading,
     as_json,

@@ -20,8 +20,8 @@ from maintenance_defs.core.errors import ArtefactError, EnvironmentMissing, Stor
 from maintenance_defs.core.guards import Guard
 from maintenance_defs.core.quantities import format_instant, parse_instant
 from maintenance_defs.reconcile.calculator import literal, one
-from maintenance_defs.reconcile.diff import StoreDiff, diff_store
-from maintenance_defs.reconcile.inputs import (
+from maintenance_defs.reconcile.comparing.diff import StoreDiff, diff_store
+from maintenance_defs.reconcile.comparing.inputs import (
     Inputs,
     Unusable,
     declared_sources,
@@ -29,8 +29,7 @@ from maintenance_defs.reconcile.inputs import (
     open_findings,
     reference_files,
 )
-from maintenance_defs.reconcile.inventory import FILE
-from maintenance_defs.reconcile.rows import (
+from maintenance_defs.reconcile.comparing.rows import (
     LOOK_UPS,
     Head,
     count_rows,
@@ -39,7 +38,8 @@ from maintenance_defs.reconcile.rows import (
     missing_claims,
     write_rows,
 )
-from maintenance_defs.reconcile.walk import Progress, ReferenceFile, StoreInput, prepare
+from maintenance_defs.reconcile.comparing.walk import Progress, ReferenceFile, StoreInput, prepare
+from maintenance_defs.reconcile.inventory import FILE
 from maintenance_defs.stores import open_store
 
 UNMATCHED = ("orphan_candidate", "young", "ambiguous", "unrecognised")
