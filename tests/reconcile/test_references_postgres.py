@@ -11,8 +11,8 @@ from sqlalchemy import make_url
 
 from maintenance_defs.core.declaration import System
 from maintenance_defs.databases.postgres import PostgresSnapshot
-from tests.reconcile.test_references import World
 from tests.support.postgres import execute
+from tests.support.reference_world import World
 
 
 class PostgresWorld(World):
