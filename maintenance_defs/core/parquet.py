@@ -44,14 +44,14 @@ def write_sorted(batches: Iterable[pa.RecordBatch], path: Path, schema: pa.Schem
             waiting: deque[Future[None]] = deque()
             try:
                 for group in _row_groups(batches, schema):
-                    writer = writer or _open(path, schema, group)
+                    writer = writer or _open(path, schema, group, key)
                     waiting.append(thread.submit(_write, writer, group, order))
                     row_count += group.num_rows
                     if len(waiting) > GROUPS_WAITING:
                         waiting.popleft().result()
                 while waiting:
                     waiting.popleft().result()
-                writer = writer or _open(path, schema, schema.empty_table())
+                writer = writer or _open(path, schema, schema.empty_table(), key)
             finally:
                 for future in waiting:
                     future.cancel()
@@ -86,15 +86,16 @@ def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterato
         yield pa.Table.from_batches(held, schema)
 
 
-def _open(path: Path, schema: pa.Schema, first: pa.Table) -> pq.ParquetWriter:
+def _open(path: Path, schema: pa.Schema, first: pa.Table, key: str) -> pq.ParquetWriter:
     few = [
         name
         for name in schema.names
         if first.num_rows and pc.count_distinct(first[name]).as_py() <= first.num_rows * LOW_CARDINALITY
     ]
     return pq.ParquetWriter(
-        path, schema, compression="zstd", compression_level=1, use_dictionary=few, write_page_index=True
-    )
+        path, schema, compression="zstd", compression_level=1, use_dictionary=few,
+        write_statistics=[key], write_page_index=True,  # only keys are looked up by range
+    )  # fmt: skip
 
 
 def _write(writer: pq.ParquetWriter, group: pa.Table, order: _Order) -> None:
