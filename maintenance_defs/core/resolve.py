@@ -136,20 +136,26 @@ def _items(form: ObjectForm) -> str:
         )
         values = (
             f"SELECT {ROW_COLUMNS}, unnest(CASE WHEN len({parts}) > 0 THEN {parts} ELSE [NULL] END) AS value, "
-            "NULL::VARCHAR AS fault FROM reference_rows"
+            f"NULL::VARCHAR AS fault, unnest(range(1, greatest(len({parts}), 1) + 1)) AS nth FROM reference_rows"
         )
     elif form.json_ is not None or form.array is not None:
         at = form.at or "$"
         found = f"json_extract(document, {_literal(at)})"
+        wild = "*" in at or ".." in at
         values = _sql(
             "json",
-            found=found if "*" in at or ".." in at else f"[{found}]",
+            found=found if wild else f"[{found}]",
+            wild="true" if wild else "false",
             at=_literal(at),
             broken=_literal("not valid JSON" if form.json_ else "not a list: neither an array nor JSON"),
         )
     else:
         values = f"SELECT {ROW_COLUMNS}, v0 AS value, {_not_utf8('v0')} AS fault FROM reference_rows"
-    return f"SELECT *, is_absent(value) AS hollow FROM ({values})"
+        return f"SELECT *, is_absent(value) AS hollow FROM ({values})"
+    return (
+        "SELECT * EXCLUDE (nth) REPLACE (row_id || coalesce('[' || nth || ']', '') AS row_id), "
+        f"is_absent(value) AS hollow FROM ({values})"
+    )
 
 
 def _filled(template: str, columns: tuple[str, ...]) -> str:

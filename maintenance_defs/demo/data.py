@@ -237,7 +237,7 @@ def make_objects(folder: Path, select: str, progress: Callable[[int], None]) -> 
     typed = f"SELECT store, key, size_bytes, epoch_us(modified_at) * 1000 AS modified_ns FROM ({select}\n)"
     made: Path | None = None
     with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         for batch in connection.sql(typed).to_arrow_reader(BATCH_ROWS):
             for row in batch.to_pylist():
                 path = folder / row["store"] / row["key"]

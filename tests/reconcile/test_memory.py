@@ -39,7 +39,9 @@ system = System.model_validate({
     "name": "shop", "database": {"url_env": "SHOP_DB"},
     "stores": {"files": {"url_env": "FILES_URL", "scopes": [{"prefix": "files/", "exclusive": True}]}},
     "references": [{"table": "assets", "id": "id", "store": "files", "object": {"column": "key"}}]})
-listed = duckdb.connect(config={"memory_limit": "512MB", "temp_directory": str(folder)}).sql(f'''
+con = duckdb.connect(config={"memory_limit": "512MB", "temp_directory": str(folder)})
+con.execute("SET enable_progress_bar = false")
+listed = con.sql(f'''
     SELECT printf('files/%08x/%08d.bin', i * 2654435761 % 4294967296, i) AS key, 10::BIGINT AS size_bytes,
         TIMESTAMPTZ '2024-01-01 00:00:00+00' AS modified_at, 'e' AS etag, NULL::VARCHAR AS mark
     FROM range({rows}) t(i) WHERE i % 10000 <> 9 ORDER BY key''').to_arrow_reader(131072)

@@ -1,12 +1,21 @@
--- Values inside JSON. Filled in by resolve.py: found is a list of JSON at the declared path, at that path.
+-- Values inside JSON. Filled in by resolve.py: found is a list of JSON at the declared path, at that path,
+-- wild whether the path may meet several values.
 -- Lists are searched at every depth; an object where text should be is said to be one, and its texts count too.
+-- nth: which value of the row's list it is; null where the row has none.
 SELECT row_id, dated_at, size_bytes, in_progress,
     unnest(CASE
-        WHEN broken THEN [{'value': NULL::VARCHAR, 'fault': $broken}]
-        WHEN len(leaves) = 0 AND NOT holds_object THEN [{'value': NULL::VARCHAR, 'fault': NULL::VARCHAR}]
+        WHEN broken THEN [{'value': NULL::VARCHAR, 'fault': $broken, 'nth': NULL::BIGINT}]
+        WHEN len(leaves) = 0 AND NOT holds_object
+            THEN [{'value': NULL::VARCHAR, 'fault': NULL::VARCHAR, 'nth': NULL::BIGINT}]
         ELSE list_concat(
-            list_transform(leaves, lambda leaf: {'value': json_extract_string(leaf, '$'), 'fault': NULL::VARCHAR}),
-            CASE WHEN holds_object THEN [{'value': NULL::VARCHAR, 'fault': 'an object stands at ' || $at}] ELSE [] END
+            list_transform(leaves, lambda leaf, n: {
+                'value': json_extract_string(leaf, '$'),
+                'fault': NULL::VARCHAR,
+                'nth': CASE WHEN $wild OR json_type(nodes[1]) IN ('ARRAY', 'OBJECT') THEN n END
+            }),
+            CASE WHEN holds_object
+                THEN [{'value': NULL::VARCHAR, 'fault': 'an object stands at ' || $at, 'nth': NULL::BIGINT}]
+                ELSE [] END
         )
     END, recursive := true)
 FROM (
