@@ -84,6 +84,7 @@ def load_systems(root: Path) -> dict[str, LoadedSystem]:
     loaded: dict[str, LoadedSystem] = {}
     for file, document, value in _declared(root, ASSETS, SYSTEMS, found):
         here = LoadedSystem(file, root, document, value)
+        found += _without_sql(here)
         first = loaded.setdefault(value.name, here)
         if first is not here:
             found.append(f"system {value.name!r} is declared twice: {first.where(('name',))}, {here.where(('name',))}.")
@@ -187,6 +188,16 @@ def _wrong_envelope(
         yield ("type",), f"type {shown(type_)} is not known in {folder}/", hint
     if not isinstance(value.get("attributes"), dict):
         yield ("attributes",), "'attributes' is missing or has no fields", ""
+
+
+def _without_sql(loaded: LoadedSystem) -> Iterator[str]:
+    for name, query in loaded.system.queries.items():
+        if not (loaded.folder / query.sql).is_file():
+            known = [file.relative_to(loaded.folder).as_posix() for file in sorted(loaded.folder.rglob("*.sql"))]
+            yield (
+                f"queries.{name}.sql: there is no file {query.sql!r} in the system's folder "
+                f"({loaded.where(('queries', name, 'sql'))}).{did_you_mean(query.sql, known)}"
+            )
 
 
 def _overlaps(systems: list[LoadedSystem]) -> Iterator[str]:

@@ -30,6 +30,10 @@ def doctor(name: str | None, write: bool, production: bool, accept_pair: str | N
 
     if accept_pair is not None and name is None:
         raise click.UsageError("--accept-pair needs a SYSTEM")
+    if accept_pair is not None and not accept_pair.strip():
+        raise click.BadParameter(
+            "say in a few words why the pair is right; it stays on record", param_hint="--accept-pair"
+        )
     systems = [load_system(name)] if name else list(load_all().values())
     findings: list[Finding] = []
 

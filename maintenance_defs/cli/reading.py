@@ -80,6 +80,9 @@ def report(
     unknown = set(items) - {*ITEMS, "all"}
     if unknown:
         raise click.BadParameter(f"{', '.join(sorted(unknown))}. Known: {', '.join(ITEMS)}, all.", param_hint="--item")
+    if target is not None and not target.absolute().parent.is_dir():
+        # Before the work, which may take an hour.
+        raise click.BadParameter(f"there is no folder {str(target.parent)!r}", param_hint="--export")
     chosen = ITEMS if "all" in items else items or ORPHANS
     loaded = load_system(name)
     with working_home(serve=not last) as home:
@@ -91,7 +94,10 @@ def report(
                 diff = run(loaded.system, home, folder=loaded.folder, as_of=as_of, step=step)
         found = Report.load(loaded.system, home, diff)
         if target is not None:
-            written = found.export(target, format_ or "csv", chosen)
+            try:
+                written = found.export(target, format_ or "csv", chosen)
+            except OSError as error:
+                raise click.FileError(str(target), error.strerror or "it could not be written") from None
             click.echo(f"{written:,} items written to {target}.", err=True)
         if as_json:
             click.echo(found.to_json(), nl=False)
@@ -132,6 +138,11 @@ def reconcile(name: str, as_of: datetime | None, fail_on_findings: bool, as_json
     return exit_code(found, fail_on_findings=fail_on_findings)
 
 
+def _is_unicode(word: str | None) -> bool:
+    """Whether every byte of the argument could be read; Python keeps the others as lone surrogates."""
+    return word is None or not any("\ud800" <= character <= "\udfff" for character in word)
+
+
 def exit_code(found: Report, *, fail_on_findings: bool) -> int:
     """3 refused, 2 nothing could be compared, 1 only a part could or (where asked for) findings, 0 clean."""
     if found.facts["verdict"] == "refused":
@@ -164,6 +175,8 @@ def explain(name: str, key: str | None, row: tuple[str, str] | None, store: str 
     loaded = load_system(name)
     if key is not None and row is not None:
         raise click.UsageError("give KEY or --row, not both")
+    if any(not _is_unicode(word) for word in (key, *(row or ()))):
+        raise click.UsageError("KEY and --row must be UTF-8; no object or row that was read is named otherwise")
     with working_home(serve=False) as home:
         if row is not None:
             told = explaining.explain_row(loaded.system, home, *row)

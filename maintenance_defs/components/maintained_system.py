@@ -42,8 +42,12 @@ class Reconcile(dg.Config):
         """Raises Refused for what is no instant."""
         try:
             return parse_instant(self.as_of) if self.as_of else None
-        except ValueError as error:
-            raise Refused("as_of_unreadable", f"as_of: {error}. Nothing was read.") from None
+        except ValueError:
+            # Not repeated: the launchpad takes {env: NAME}, and the log would show what stands in that variable.
+            raise Refused(
+                "as_of_unreadable",
+                "as_of is not an instant. Nothing was read. Write it with its zone, such as '2024-01-15T03:00:00Z'.",
+            ) from None
 
 
 class SystemExample(Example):
@@ -205,5 +209,7 @@ def _failed(artefacts: Sequence[Artefact]) -> dg.Failure | dg.RetryRequested:
     """Why there is nothing to materialise; a request to try again where all of it may be over soon."""
     message = "\n".join(str(a.evidence.get("message") or a.reason) for a in artefacts)
     if all(a.evidence.get("transient") for a in artefacts):
-        return dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS)
+        retry = dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS)
+        retry.__cause__ = MaintenanceError(message)  # else the page only says that it was tried often enough
+        return retry
     return dg.Failure(message, allow_retries=False)

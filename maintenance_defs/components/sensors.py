@@ -57,7 +57,8 @@ def row_changes(
         for declared in sensors:
             name, now = cause_id(declared), clock()
             known = kept.get(name)
-            if known and now - known["looked_at"] < declared.every.total_seconds() - SLACK_SECONDS:
+            # A clock that was set back must not silence it until the old time comes again.
+            if known and 0 <= now - known["looked_at"] < declared.every.total_seconds() - SLACK_SECONDS:
                 continue
             before: Position | None = known["position"] if known else None
             try:
@@ -153,8 +154,8 @@ def requested_reconciliations(systems: Sequence[str], jobs: Sequence[Job]) -> dg
             if request.system not in systems:
                 home.control.mark_request(request.id, verdict="refused")
             elif request.id in still:
-                tags = {REQUEST_TAG: str(request.id)}
-                requests.append(_run(request.system, "reconciliation", f"request-{request.id}", tags))
+                cause = request_cause(request)
+                requests.append(_run(request.system, "reconciliation", cause, {REQUEST_TAG: cause}))
         context.update_cursor(json.dumps(still))
         return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("Nothing was asked for.")
 
@@ -163,10 +164,11 @@ def requested_reconciliations(systems: Sequence[str], jobs: Sequence[Job]) -> dg
 
 def _keep(context: dg.SensorEvaluationContext, home: Home, id_: int) -> bool:
     """Whether the request is still to be looked after; tells the control database what became of its run."""
-    request: Request = home.control.get_request(id_)
-    if request.finished_at is not None:
-        return False  # given up as lost
-    runs = context.instance.get_runs(filters=dg.RunsFilter(tags={REQUEST_TAG: str(id_)}), limit=1)
+    request: Request | None = home.control.find_request(id_)
+    if request is None or request.finished_at is not None:
+        return False  # of a control database that was replaced; or given up as lost
+    tags = {REQUEST_TAG: request_cause(request)}
+    runs = context.instance.get_runs(filters=dg.RunsFilter(tags=tags), limit=1)
     if not runs:
         return True
     run = runs[0]  # the newest, where one was repeated
@@ -178,6 +180,15 @@ def _keep(context: dg.SensorEvaluationContext, home: Home, id_: int) -> bool:
     verdict = diff.verdict if diff else run.status.value.lower()
     home.control.mark_request(id_, run_id=run.run_id, verdict=verdict, artefact_id=diff.id if diff else None)
     return False
+
+
+def request_cause(request: Request) -> str:
+    """Of one request, in tags and run keys.
+
+    The id alone is not enough: a control database that was restored gives it out again, and Dagster
+    would take the run of the former request for the answer.
+    """
+    return f"request-{request.id}-{request.requested_at:%Y%m%dT%H%M%S%fZ}"
 
 
 def _run(system: str, run: str, key: str, tags: Mapping[str, str]) -> dg.RunRequest:

@@ -54,7 +54,7 @@ def connect(url: str) -> sa.Engine:
 def _parse(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):  # the latter for a port that is no number
         raise DeclarationError([f"{VARIABLE} is not a database URL. Known: {_KNOWN}."]) from None
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg2")

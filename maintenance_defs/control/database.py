@@ -168,9 +168,16 @@ class Control:
         return Request(**row._mapping)
 
     def get_request(self, id: int) -> Request:
+        """Raises ArtefactError for an unknown id."""
+        found = self.find_request(id)
+        if found is None:
+            raise ArtefactError(f"request {id} is not recorded in this control database. Ask again.")
+        return found
+
+    def find_request(self, id: int) -> Request | None:
         with self._engine.connect() as connection:
-            row = connection.execute(sa.select(request).where(request.c.id == id)).one()
-        return Request(**row._mapping)
+            row = connection.execute(sa.select(request).where(request.c.id == id)).one_or_none()
+        return None if row is None else Request(**row._mapping)
 
     def pending_requests(self, after_id: int = 0) -> list[Request]:
         """Requests that nobody has started, oldest first, with an id above `after_id`."""

@@ -24,6 +24,9 @@ Sql = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 # One value or a list of them, as is usual in YAML.
 OneOrMore = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 Strings = Annotated[tuple[str, ...], OneOrMore]
+# Names of tables, columns and the like. An empty list would be a reference that refers to nothing, in silence.
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Words = Annotated[tuple[Word, ...], OneOrMore, Field(min_length=1)]
 
 OWN_PREFIX = ".maintenance/"  # quarantine, probes and archives of ours; in no scope, ever (E07)
 
@@ -75,7 +78,7 @@ class Store(Declared):
     url_env: EnvName
     scopes: tuple[Scope, ...] = Field(min_length=1)
     credentials: Credentials | None = None
-    bucket: str | None = None  # the name that URLs in the database use, where it differs from the URL's
+    bucket: Word | None = None  # the name that URLs in the database use, where it differs from the URL's
     bucket_env: EnvName | None = None
     hosts: Strings = ()  # 'https://cdn.example.com/' or 'https://x.example/base/': stands for this store's root
     limit: SizeBytes | None = None
@@ -110,16 +113,16 @@ class ObjectForm(Declared):
     json and array say where values stand; `form` how each is read.
     """
 
-    column: str | None = None
-    template: str | None = None
-    url: str | None = None
-    path: str | None = None
-    prefix: str | None = None
-    token: str | None = None
-    text: str | None = None
-    json_: str | None = Field(alias="json", default=None)  # a column holding JSON …
-    at: str | None = None  # … and the DuckDB JSON path of the values: '$.files[*].key'
-    array: str | None = None  # a text[] column, a JSON array, or a list with `separator`
+    column: Word | None = None
+    template: Word | None = None
+    url: Word | None = None
+    path: Word | None = None
+    prefix: Word | None = None
+    token: Word | None = None
+    text: Word | None = None
+    json_: Word | None = Field(alias="json", default=None)  # a column holding JSON …
+    at: Word | None = None  # … and the DuckDB JSON path of the values: '$.files[*].key'
+    array: Word | None = None  # a text[] column, a JSON array, or a list with `separator`
     separator: str | None = None
     form: Literal["column", "url", "path", "prefix", "token", "text"] | None = None
 
@@ -165,13 +168,13 @@ class ObjectForm(Declared):
 class Reference(Declared):
     """One way in which the rows of one table name objects."""
 
-    table: str
-    id: Strings
-    store: Strings  # several where the value itself says which: URLs with a bucket
+    table: Word
+    id: Words
+    store: Words  # several where the value itself says which: URLs with a bucket
     object: ObjectForm
     protects_only: bool = False  # protects what it names, but its absence is no finding
-    size: str | None = None  # a column with the object's size in bytes
-    dated_by: str | None = None
+    size: Word | None = None  # a column with the object's size in bytes
+    dated_by: Word | None = None
     releases_reference: Sql | None = None  # rows for which this holds no longer need their object (A10)
     in_progress: Sql | None = None  # rows whose object may not exist yet
     optional: bool = False  # the table may be absent: noted, not an error
@@ -192,8 +195,8 @@ class RowCheck(Declared):
     """Rows that should not be: counted on the snapshot's own transaction, shown as an asset check."""
 
     describe: str
-    table: str
-    id: Strings
+    table: Word
+    id: Words
     where: Sql | None = None  # may use :as_of; plain SQL of the database
     requires: ObjectForm | None = None  # … and whose object (in `store`) is absent
     store: str | None = None

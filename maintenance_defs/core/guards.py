@@ -175,8 +175,9 @@ def unresolvable_references(count: int) -> Guard:
     """Values that name something, nobody knows what: automatic acts stay blocked (C06, D11)."""
     if count:
         message = (
-            f"{count:,} references could not be resolved. The objects they may mean are protected where they were "
-            f"recognised, and nothing acts automatically. Declare the missing host or form, or correct the rows."
+            f"{count:,} reference{'' if count == 1 else 's'} could not be resolved. What may be meant is protected "
+            f"where it was recognised, and nothing acts automatically. Declare the missing host or form, or correct "
+            f"the rows."
         )
         return Guard("unresolvable_references", "warn", None, count, 0, message)
     return Guard("unresolvable_references", "pass", None, 0, 0, "every reference could be resolved.")

@@ -37,7 +37,8 @@ _SHAPES = {
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean X?` with its leading blank, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    spellings = list(known)
+    close = difflib.get_close_matches(word, spellings, n=1) or difflib.get_close_matches(word.lower(), spellings, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
@@ -101,7 +102,7 @@ def _told(detail: ErrorDetails, path: Path, model: type[BaseModel]) -> tuple[str
             return "there is no value", "Write one, or leave the field out."
         case "string_type":
             return f"YAML reads this as {shown(value)}, which is not a text", "Write it in quotes."
-        case "too_short":
+        case "too_short" | "string_too_short":
             return "this is empty", ""
         case _ if kind in _SHAPES:
             return f"{shown(value)} does not fit", f"Write {_SHAPES[kind]}."

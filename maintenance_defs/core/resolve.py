@@ -5,9 +5,9 @@ re-verification before an act ask exactly the same question (H05). The steps are
 
     rows -> items (single values) -> meanings (exact key, folder, other site, …) -> stores
 
-Where a value can be read in two ways, both readings are given as exact: a row is missing only
-when none of its keys exists, and an object is an orphan only when none of them is it. Nothing of
-a URL's query reaches an output.
+Where a value can be read in two ways, both readings are given as exact: a row, or a value of its
+list, is missing only when none of its keys exists, and an object is an orphan only when none of
+them is it. Nothing of a URL's query reaches an output.
 Source: S0-9, S1-9, S1-11, S3-48; hazards C01-C07, C12, C19, C21, D01, D02, D04, D06, D11, J05.
 """
 
@@ -30,6 +30,9 @@ _SQL = {file.stem: file.read_text() for file in Path(__file__).with_name("resolv
 
 # How a link begins in running text; JSON may write '/' as '\/'.
 _LINK_BEGINS = r"(?i:(?:https?|s3[an]?|gs|gcs|r2|az|azure|abfss?|wasbs?):(?:\\?/){2})"
+
+# The reason of pieces of a value that could not be read: they only protect objects that exist.
+UNREAD = "part of a value that was not read"
 
 ROW_COLUMNS = "row_id, dated_at, size_bytes, in_progress"
 
@@ -89,7 +92,8 @@ def resolve(
         size_bytes int64, in_progress bool.
     The relation has store, key (of kind exact), kind (exact, prefix, token, undeclared, external,
         unresolvable, no_key), value (folder, token, decoded path; never a query), row_id, dated_at,
-        size_bytes, in_progress, dirty, reason. A row may give several lines; none are merged.
+        size_bytes, in_progress, dirty, reason. A row may give several lines; none are merged. The
+        third value of a list has row_id 'ID[3]': it is an item of its own, not another reading.
     Raises DeclarationError when the form's JSON path is none.
     """
     _check_json_path(connection, reference.object)
@@ -102,7 +106,7 @@ def _query(reference: Reference, stores: Sequence[StoreNames]) -> str:
     items = f"WITH items AS ({_items(form)}),\n"
     if form.kind in ("column", "template", "token"):
         kind = "token" if form.kind == "token" else "exact"
-        return items + _sql("literal", kind=_literal(kind), store=_literal(reference.store[0]))
+        return items + _sql("literal", kind=_literal(kind), store=_literal(reference.store[0]), unread=_literal(UNREAD))
     takes_paths = form.kind in ("path", "prefix")
     a_scheme = "^[A-Za-z][A-Za-z0-9+.-]*://" if takes_paths else "^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//"
     texts = "texts AS (SELECT *, trimmed(value) AS url, true AS chosen FROM items),\n"
@@ -115,6 +119,8 @@ def _query(reference: Reference, stores: Sequence[StoreNames]) -> str:
             plain=_plain_branch(reference.store, _all_buckets(stores)) if takes_paths else "",
             declared_hosts=_host_branches(stores),
             buckets=_list(_all_buckets(stores)),
+            declared=_list(reference.store),
+            unread=_literal(UNREAD),
         )
         + _sql(
             "named",
@@ -136,7 +142,8 @@ def _items(form: ObjectForm) -> str:
         )
         values = (
             f"SELECT {ROW_COLUMNS}, unnest(CASE WHEN len({parts}) > 0 THEN {parts} ELSE [NULL] END) AS value, "
-            f"NULL::VARCHAR AS fault, unnest(range(1, greatest(len({parts}), 1) + 1)) AS nth FROM reference_rows"
+            f"unnest(CASE WHEN len({parts}) > 0 THEN range(1, len({parts}) + 1) ELSE [NULL] END) AS nth, "
+            "NULL::VARCHAR AS fault FROM reference_rows"
         )
     elif form.json_ is not None or form.array is not None:
         at = form.at or "$"
@@ -147,6 +154,7 @@ def _items(form: ObjectForm) -> str:
             found=found if wild else f"[{found}]",
             wild="true" if wild else "false",
             at=_literal(at),
+            unread=_literal(UNREAD),
             broken=_literal("not valid JSON" if form.json_ else "not a list: neither an array nor JSON"),
         )
     else:

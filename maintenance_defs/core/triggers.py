@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator
 
-from maintenance_defs.core.declaration import Declared, EnvName, Name, Sql
+from maintenance_defs.core.declaration import Declared, EnvName, Name, Sql, Word
 from maintenance_defs.core.quantities import Duration
 
 OFF = "off"
@@ -79,8 +79,8 @@ class Schedule(Trigger):
 class Watch(Declared):
     """New or changed rows of one table, seen by a column that only grows and the row's id."""
 
-    table: str
-    cursor: tuple[str, str]  # [updated_at, id]
+    table: Word
+    cursor: tuple[Word, Word]  # [updated_at, id]
     where: Sql | None = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 Path = tuple[str | int, ...]  # ("attributes", "stores", "audio", "scopes", 0)
+_UNWRITABLE = re.compile("[\\0\ud800-\udfff]")  # no database and no file of ours takes them
 
 
 class YamlProblem(Exception):
@@ -65,7 +67,14 @@ def _plain(node: yaml.Node, path: Path, lines: dict[Path, int], above: tuple[int
     if isinstance(node, yaml.SequenceNode):
         return [_plain(child, (*path, n), lines, above) for n, child in enumerate(node.value)]
     # A scalar: SafeLoader's own reading of numbers, booleans and nothing.
-    return yaml.SafeLoader("").construct_object(node)
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except (ValueError, KeyError, OverflowError):  # 2024-13-45, 0b_, !!int x: of the form, and none all the same
+        kind = node.tag.rpartition(":")[2]
+        raise YamlProblem(f"a value has the form of YAML's {kind} and is none; write it in quotes", line) from None
+    if isinstance(value, str) and (bad := _UNWRITABLE.search(value)):  # escaped: the reader refuses plain ones
+        raise YamlProblem(f"the character #x{ord(bad[0]):04x} may not stand in a text", line)
+    return value
 
 
 def _entries(

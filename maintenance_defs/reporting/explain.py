@@ -296,10 +296,17 @@ def _moments(given: _Evidence, store: str) -> dict[str, Any]:
     }
 
 
+# A row, and the values of its lists: 'ID[1]', 'ID[2]', …
+_OF_ROW = r"""(row_id = $row_id
+    OR starts_with(row_id, $row_id) AND regexp_full_match(substr(row_id, length($row_id) + 1), '\[\d+\]'))"""
+_NTH = r"TRY_CAST(regexp_extract(row_id, '\[(\d+)\]$', 1) AS BIGINT) NULLS FIRST"
+
+
 def explain_row(system: System, home: Home, table: str, row_id: str) -> Explanation:
     """Which objects a row names, which of them exist, and what was concluded.
 
     table: as declared, or its last part. Raises Refused when no reference reads it.
+    row_id: of the row, with all values of its lists; or 'ID[3]', one value.
     """
     wanted = {
         number: reference
@@ -312,18 +319,19 @@ def explain_row(system: System, home: Home, table: str, row_id: str) -> Explanat
     numbers = list(wanted)
     with _evidence(system, home) as given:
         keys = given.rows(
-            "SELECT n.number, n.store, n.key, i.key IS NOT NULL AS listed, i.size_bytes, i.modified_at "
+            "SELECT n.number, n.store, n.row_id, n.key, i.key IS NOT NULL AS listed, i.size_bytes, i.modified_at "
             "FROM named n LEFT JOIN inventory i ON i.store = n.store AND i.key = n.key "
-            "WHERE n.row_id = $row_id AND list_contains($numbers, n.number) ORDER BY n.number, n.store",
+            f"WHERE {_OF_ROW} AND list_contains($numbers, n.number) ORDER BY n.number, {_NTH}, n.row_id, n.store",
             row_id=row_id, numbers=numbers,
         )  # fmt: skip
         loose = given.rows(
-            "SELECT number, kind, store, value, reason FROM loose WHERE row_id = $row_id "
-            "AND list_contains($numbers, number)",
+            f"SELECT number, kind, store, row_id, value, reason FROM loose WHERE {_OF_ROW} "
+            f"AND list_contains($numbers, number) ORDER BY number, {_NTH}, row_id",
             row_id=row_id, numbers=numbers,
         )  # fmt: skip
         decided = given.rows(
-            f"SELECT {_OBJECT}, store FROM decided WHERE row_id = $row_id AND list_contains($sources, source)",
+            f"SELECT {_OBJECT}, store FROM decided WHERE {_OF_ROW} AND list_contains($sources, source) "
+            f"ORDER BY {_NTH}, row_id",
             row_id=row_id, sources=[source for r in wanted.values() for source in (str(r), r.table)],
         )  # fmt: skip
         for entry in [*keys, *loose]:

@@ -193,6 +193,12 @@ def _seconds(instant: str | None) -> str:
     return "an unknown time" if instant is None else f"{instant[:19]}Z"
 
 
+def _nth(facts: dict[str, Any], entry: dict[str, Any]) -> str:
+    """' [3]' where the entry is the third value of a list of the row."""
+    nth = entry["row_id"].removeprefix(facts["row_id"])
+    return f" {nth}" if nth else ""
+
+
 def row_in_words(facts: dict[str, Any]) -> str:
     return "\n".join(_row(facts)) + "\n"
 
@@ -203,14 +209,15 @@ def _row(facts: dict[str, Any]) -> Iterator[str]:
         there = (
             f"listed, {format_size(key['size_bytes'] or 0)}, {key['modified_at']}" if key["listed"] else "NOT LISTED"
         )
-        yield f"  - {key['reference']}: {shown(key['key'])} in {key['store']}: {there}"
+        yield f"  - {key['reference']}{_nth(facts, key)}: {shown(key['key'])} in {key['store']}: {there}"
     for entry in facts["loose"]:
         what = shown(entry["value"]) if entry["value"] else "no value"
-        yield f"  - {entry['reference']}: {entry['kind']} {what}" + (f" ({entry['reason']})" if entry["reason"] else "")
+        why = f" ({entry['reason']})" if entry["reason"] else ""
+        yield f"  - {entry['reference']}{_nth(facts, entry)}: {entry['kind']} {what}{why}"
     if not facts["keys"] and not facts["loose"]:
         yield "  The last snapshot holds no such row, or the row names nothing."
     for item in facts["decided"]:
-        yield f"Judged: {item['item']} - {_VERDICT[item['item']]}. {item['reason'] or ''}".rstrip()
+        yield f"Judged{_nth(facts, item)}: {item['item']} - {_VERDICT[item['item']]}. {item['reason'] or ''}".rstrip()
     if facts["keys"] and not facts["decided"]:
         yield (
             "Judged: whole. At least one object that it names exists."

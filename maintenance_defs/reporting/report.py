@@ -112,10 +112,13 @@ class Report:
     def headline(self) -> str:
         """One line without its newline."""
         facts, numbers = self.facts, self.facts["summary"]
+        # What was not listed is not 0.
+        some = any(store["inventory"]["verdict"] == "complete" for store in facts["stores"])
+        listed = count(numbers["objects"], "object") if some else "objects not listed"
         return (
             f"{facts['system']} as of {facts['as_of']}: {facts['verdict']}"
             + (f" ({facts['reason']})" if facts["reason"] else "")
-            + f", {count(numbers['objects'], 'object')}, orphaned files {known(numbers['orphaned_files'])}, "
+            + f", {listed}, orphaned files {known(numbers['orphaned_files'])}, "
             f"orphaned records {known(numbers['orphaned_records'])}, not decided {numbers['undecided']:,}"
         )
 

@@ -110,3 +110,29 @@ def test_python_m_works() -> None:
     )
     assert done.returncode == 0
     assert done.stdout.startswith("maintain, version ")
+
+
+def test_an_export_that_has_no_folder_is_refused_before_the_work(colouring: World) -> None:
+    done = colouring.report("--export", "/nowhere/list.csv")
+    assert done.exit_code == 2
+    assert "there is no folder '/nowhere'" in done.output
+    assert colouring.home.control.latest("colouring", "orphan_diff") is None
+
+
+def test_an_argument_that_is_no_text_is_a_usage_error(reconciled: World) -> None:
+    done = reconciled.run("explain", "caf\udce9.png")
+    assert done.exit_code == 2
+    assert "must be UTF-8" in done.output
+
+
+def test_accepting_a_pair_needs_a_reason(reconciled: World) -> None:
+    done = reconciled.run("doctor", "--accept-pair", " ")
+    assert done.exit_code == 2
+    assert "why the pair is right" in done.output
+
+
+def test_what_was_not_listed_is_not_zero_objects(colouring: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLOURING_BUCKET_URL")
+    done = colouring.run("reconcile")
+    assert done.exit_code in (2, 3)
+    assert "objects not listed" in done.output

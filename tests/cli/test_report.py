@@ -28,6 +28,8 @@ def test_the_json_is_as_in_the_golden_file(reports: World) -> None:
     found = json.loads(settled(reports.report("--json").stdout, reports))
     for guard in found["guards"]:
         assert guard.pop("message")  # worded and tested in core/guards.py
+        if guard["name"] == "stale_inputs":
+            guard["measured"] = 0.0  # seconds: more on a busy machine
     assert found == json.loads((GOLDEN / "reports.json").read_text())
 
 

@@ -210,7 +210,7 @@ def test_one_instant_given_to_the_inventory_holds_for_the_whole_run(run: Run, cl
 
 @pytest.mark.parametrize(
     ("as_of", "said"),
-    [("yesterday", "'yesterday' is not an instant"), ("2999-01-01T00:00:00Z", "lies in the future")],
+    [("yesterday", "as_of is not an instant"), ("2999-01-01T00:00:00Z", "lies in the future")],
 )
 def test_an_instant_that_cannot_be_meant_ends_the_step_with_its_reason(run: Run, as_of: str, said: str) -> None:
     result = run("inventory", config={"papers__inventory": {"config": {"as_of": as_of}}})
@@ -236,3 +236,10 @@ def test_assets_say_in_words_what_they_do(papers: System) -> None:
     assert "`(all)` library (reported only)" in describe_inventory(papers)
     assert "`docs`: `template {id}.png` (to covers, protects only)" in describe_references(papers)
     assert "`young` for 1 h" in describe_diff(papers)
+
+
+def test_a_variable_put_in_the_place_of_the_instant_is_not_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAPERS_S3_SECRET", "hunter2")  # anybody who may start a run may write {env: …}
+    result = run("inventory", config={"papers__inventory": {"config": {"as_of": {"env": "PAPERS_S3_SECRET"}}}})
+    assert not result.success
+    assert "hunter2" not in "".join(str(event) for event in result.all_events)

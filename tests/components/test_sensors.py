@@ -11,7 +11,13 @@ import psycopg2
 import pytest
 
 from maintenance_defs.components.maintained_system import system_definitions
-from maintenance_defs.components.sensors import REQUEST_TAG, cause_id, requested_reconciliations, row_changes
+from maintenance_defs.components.sensors import (
+    REQUEST_TAG,
+    cause_id,
+    request_cause,
+    requested_reconciliations,
+    row_changes,
+)
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.triggers import RowSensor
 from tests.components.conftest import Club
@@ -122,6 +128,13 @@ def test_a_declaration_is_asked_as_often_as_it_says(club: Club, papers: System) 
     assert [len(watched.tick()[0]) for _ in range(10)] == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
 
 
+def test_a_clock_that_was_set_back_silences_nothing(watched: Watched, club: Club) -> None:
+    watched.tick()
+    watched.now -= 86_400
+    club.sql("INSERT INTO docs VALUES (11, 'docs/11.pdf', 'T', '2023-01-02')")
+    assert watched.tick()[0][0].endswith(":11")
+
+
 def test_a_database_that_is_down_is_named_and_the_others_go_on(club: Club, papers: System) -> None:
     other = papers.model_copy(
         update={"name": "letters", "database": papers.database.model_copy(update={"url_env": "LETTERS_URL"})}
@@ -173,7 +186,7 @@ def test_a_request_becomes_one_run_and_is_told_how_it_ended(
     control = club.home.control
     made = control.add_request("k", "papers", "reconcile")
     [request], cursor = tick(asked, club, instance)
-    assert (request.run_key, request.job_name) == (f"request-{made.id}", "papers_reconciliation")
+    assert (request.run_key, request.job_name) == (request_cause(made), "papers_reconciliation")
     [again], cursor = tick(asked, club, instance, cursor)  # the run has not appeared yet: the same key
     assert again.run_key == request.run_key
 
@@ -206,7 +219,7 @@ def test_a_run_that_failed_ends_its_request_as_failed(
     def breaks() -> None:
         raise dg.Failure("no")
 
-    @dg.job(tags={REQUEST_TAG: str(made.id)})
+    @dg.job(tags={REQUEST_TAG: request_cause(made)})
     def papers_reconciliation() -> None:
         breaks()
 
@@ -214,6 +227,32 @@ def test_a_run_that_failed_ends_its_request_as_failed(
     tick(asked, club, instance, cursor)
     ended = club.home.control.get_request(made.id)
     assert (ended.state, ended.verdict, ended.artefact_id) == ("finished", "failure", None)
+
+
+def test_a_restored_control_database_is_not_answered_by_the_run_of_a_former_request(
+    asked: dg.SensorDefinition, club: Club, instance: dg.DagsterInstance
+) -> None:
+    @dg.job
+    def papers_reconciliation() -> None: ...
+
+    former = club.home.control.add_request("k", "papers", "reconcile")
+    [request], cursor = tick(asked, club, instance)
+    papers_reconciliation.execute_in_process(instance=instance, tags=request.tags)
+    for file in club.home.path.glob("control.db*"):
+        file.unlink()
+    made = club.home.control.add_request("other", "papers", "reconcile")
+    assert made.id == former.id
+    [again], _ = tick(asked, club, instance, cursor)
+    assert again.run_key != request.run_key
+    assert club.home.control.get_request(made.id).state == "requested"
+
+
+def test_a_request_that_is_no_longer_recorded_does_not_stop_the_others(
+    asked: dg.SensorDefinition, club: Club, instance: dg.DagsterInstance
+) -> None:
+    club.home.control.add_request("k", "papers", "reconcile")
+    requests, cursor = tick(asked, club, instance, "[999]")
+    assert (len(requests), json.loads(cursor or "")) == (1, [1])
 
 
 def test_a_request_that_was_given_up_is_no_longer_looked_after(

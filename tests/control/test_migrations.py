@@ -122,7 +122,14 @@ def test_postgresql_is_always_psycopg2(scheme: str, pg_database: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql+psycopg://u:hidden@h/d", "mysql://u:hidden@h/d", "sqlite://", "sqlite:///:memory:", "hidden"],
+    [
+        "postgresql+psycopg://u:hidden@h/d",
+        "postgresql://u:hidden@h:hidden/d",
+        "mysql://u:hidden@h/d",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "hidden",
+    ],
 )
 def test_a_url_that_cannot_be_used_is_refused_without_its_secrets(url: str) -> None:
     with pytest.raises(DeclarationError, match="MAINTENANCE_CONTROL_URL") as refused:

@@ -25,7 +25,7 @@ NO_OBJECT = {
     f"{OBJECT_URL}/sign/unknown-bucket/a.mp4": ("unresolvable", "a.mp4", "undeclared bucket unknown-bucket"),
     "https://elsewhere.s3.amazonaws.com/a.png": ("unresolvable", "a.png", "undeclared bucket elsewhere"),
     "https://s3.amazonaws.com/": ("unresolvable", None, "names no bucket"),
-    "ftp://images/a.png": ("unresolvable", None, "no store has URLs of scheme ftp"),
+    "ftp://images/a.png": ("unresolvable", "a.png", "no store has URLs of scheme ftp"),
     "https://cdn.example.com/x/y%20z.mp4": ("external", "x/y z.mp4", "cdn.example.com"),
     "https://pub-ffff.r2.dev/a.png": ("external", "a.png", "pub-ffff.r2.dev"),
     "https://cdn.example.org/based/a.png": ("external", "based/a.png", "cdn.example.org"),

@@ -198,5 +198,28 @@ def test_columns_of_the_row_go_with_every_line(connection: duckdb.DuckDBPyConnec
     rows = pa.Table.from_pylist(
         [{"row_id": "r", "v0": '["a", "b"]', "size_bytes": 7, "in_progress": True}], schema=rows_schema(reference)
     )
-    for line in resolve(connection, reference, STORES, rows).to_arrow_table().to_pylist():
-        assert (line["row_id"], line["size_bytes"], line["in_progress"]) == ("r", 7, True)
+    found = resolve(connection, reference, STORES, rows).to_arrow_table().to_pylist()
+    assert [line["row_id"] for line in found] == ["r[1]", "r[2]"]
+    assert {(line["size_bytes"], line["in_progress"]) for line in found} == {(7, True)}
+
+
+LISTS = [
+    ({"array": "k"}, '["a", "b"]', ["0[1] a", "0[2] b"]),
+    ({"array": "k"}, '["a"]', ["0[1] a"]),
+    ({"array": "k", "separator": ","}, "a, b", ["0[1] a", "0[2] b"]),
+    ({"array": "k", "separator": ","}, " , ", ["0 None"]),
+    ({"array": "k"}, None, ["0 None"]),
+    ({"json": "m", "at": "$[*].key"}, '[{"key": "a"}, {"key": ["b", "c"]}]', ["0[1] a", "0[2] b", "0[3] c"]),
+    ({"json": "m", "at": "$.key"}, '{"key": ["a", ["b"]]}', ["0[1] a", "0[2] b"]),
+    ({"json": "m", "at": "$.key"}, '{"key": {"big": "a", "small": "b"}}', ["0 None", "0[1] a", "0[2] b"]),
+    ({"json": "m", "at": "$.key"}, '{"key": "a"}', ["0 a"]),
+    ({"array": "k", "form": "url"}, '["s3://images/a#1.png", "s3://images/b"]', ["0[1] a", "0[1] a#1.png", "0[2] b"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "value", "expected"), LISTS, ids=str)
+def test_each_value_of_a_list_is_an_item_with_its_own_readings(
+    connection: duckdb.DuckDBPyConnection, form: dict[str, str], value: str | None, expected: list[str]
+) -> None:
+    found = lines(connection, declared(form), value)
+    assert sorted(f"{line['row_id']} {line['key']}" for line in found) == expected

@@ -136,6 +136,16 @@ def test_references_of_another_declaration_are_refused(world: World) -> None:
     assert world.diff().artefact.reason == "stale_inputs"
 
 
+def test_an_inventory_of_another_declaration_is_refused(world: World) -> None:
+    """The store's URL may have been another one then: its objects are nobody's orphans (C24, E06)."""
+    world.inventory(["a/1", "a/2"])
+    world.system = world.system.model_copy(update={"description": "changed"})
+    world.references([Ref("a/1")])
+    diff = world.diff()
+    assert (diff.artefact.verdict, diff.artefact.reason) == ("refused", "stale_inputs")
+    assert "orphan_candidate" not in diff.artefact.evidence["stores"]["files"].get("counts", {})
+
+
 def test_m01_failed_inventory_is_not_replaced_by_the_one_before(world: World) -> None:
     world.inventory(["a/1"])
     world.references([])

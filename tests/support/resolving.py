@@ -6,7 +6,7 @@ import duckdb
 import pyarrow as pa
 
 from maintenance_defs.core.declaration import Reference
-from maintenance_defs.core.resolve import StoreNames, resolve, rows_schema
+from maintenance_defs.core.resolve import UNREAD, StoreNames, resolve, rows_schema
 
 STORES = (
     StoreNames("videos", ("videos",)),
@@ -26,14 +26,14 @@ def declared(form: dict[str, Any], store: str | list[str] = "images") -> Referen
 
 
 def lines(con: duckdb.DuckDBPyConnection, reference: Reference, *rows: Any) -> list[dict[str, Any]]:
-    """What rows of the reference's columns resolve to; a row is a value or a tuple of them."""
+    """What rows of the reference's columns resolve to; a row is a value or a tuple of them. Without `unread`."""
     listed = [
         {"row_id": str(n), **{f"v{i}": v for i, v in enumerate(row if isinstance(row, tuple) else (row,))}}
         for n, row in enumerate(rows)
     ]
     given_rows = pa.Table.from_pylist(listed, schema=rows_schema(reference))
     found: list[dict[str, Any]] = resolve(con, reference, STORES, given_rows).to_arrow_table().to_pylist()
-    return found
+    return [line for line in found if line["reason"] != UNREAD]
 
 
 def exact(con: duckdb.DuckDBPyConnection, reference: Reference, *rows: Any) -> set[tuple[str, str]]:

@@ -8,6 +8,7 @@ known AS (
 judged AS (
     SELECT *,
         unnest(CASE
+            WHEN fault = $unread THEN ['undeclared']
             WHEN fault IS NOT NULL AND value IS NOT NULL THEN ['unresolvable', 'undeclared']
             WHEN fault IS NOT NULL THEN ['unresolvable']
             WHEN value IS NULL OR value = '' THEN ['no_key']

@@ -50,11 +50,11 @@ CREATE OR REPLACE TEMP MACRO shown(v) AS
 -- The characters that HTML writes as entities, in links as people write them.
 CREATE OR REPLACE TEMP MACRO html_text(v) AS
     CASE WHEN NOT contains(v, '&') THEN v ELSE
-        replace(replace(replace(replace(regexp_replace(regexp_replace(regexp_replace(v,
+        replace(replace(replace(replace(replace(replace(regexp_replace(regexp_replace(regexp_replace(v,
             '&(?:amp|#0*38|#[xX]0*26);', '&', 'g'),
             '&(?:apos|#0*39|#[xX]0*27);', '''', 'g'),
             '&(?:quot|#0*34|#[xX]0*22);', '"', 'g'),
-            '&lt;', '<'), '&gt;', '>'), '&nbsp;', chr(160)), '&#47;', '/')
+            '&lt;', '<'), '&gt;', '>'), '&nbsp;', chr(160)), '&#47;', '/'), '&#x2F;', '/'), '&#x2f;', '/')
     END;
 
 -- The text that a JSON string literal stands for; where it is none, only its slashes unescaped.

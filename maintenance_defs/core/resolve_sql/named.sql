@@ -32,7 +32,7 @@ SELECT
     row_id, dated_at, size_bytes, in_progress,
     coalesce(is_dirty(value) AND kind IN ('exact', 'prefix'), false) AS dirty,
     CASE
-        WHEN kind = 'undeclared' THEN 'names store ' || store || ', which the reference does not declare'
+        WHEN kind = 'undeclared' AND found = 'exact' THEN 'names store ' || store || ', which the reference does not declare'
         ELSE coalesce(wrong, meaning.reason)
     END AS reason
 FROM judged

@@ -28,6 +28,8 @@ located AS (
 addressed AS (
     SELECT *,
         CASE
+            WHEN fault = $unread
+                THEN list_transform($declared, lambda s: target('undeclared', s, NULL, value, fault))
             WHEN fault IS NOT NULL THEN [target('unresolvable', NULL, NULL, NULL, fault)]
             WHEN is_absent(value) THEN [target('no_key', NULL, NULL, NULL, NULL)]
             WHEN regexp_matches(url, '^(?i)(?:data|blob|javascript|mailto|about):')
@@ -47,7 +49,7 @@ addressed AS (
             WHEN scheme IN ('abfs', 'abfss', 'wasb', 'wasbs')  -- container@account
                 THEN [in_host_or_path(regexp_extract(authority, '^[^@]*'), path)]
             WHEN scheme NOT IN ('http', 'https', '')
-                THEN [target('unresolvable', NULL, NULL, NULL, 'no store has URLs of scheme ' || scheme)]
+                THEN [target('unresolvable', NULL, NULL, decoded(path), 'no store has URLs of scheme ' || scheme)]
 
             -- Amazon: bucket.s3.region…/key, s3.region…/bucket/key; regional, dualstack, accelerated, FIPS, website
             WHEN regexp_matches(host, '^(?:.+\.)?s3(?:-[a-z0-9-]+)?(?:\.[a-z0-9-]+){0,2}\.amazonaws\.com(?:\.cn)?$')
@@ -79,7 +81,13 @@ addressed AS (
                     || '(?:(?:/upload|/info)?/(?:public|sign|authenticated)|/info)?)/(.*)$',
                     1))]
             WHEN path <> own_path THEN []  -- another site's path is only compared: one reading is enough
-            ELSE [target('external', NULL, NULL, decoded(path), host_port)]
+            -- an image resizer or download link may name a key in its query: whole values only protect what exists
+            ELSE list_concat([target('external', NULL, NULL, decoded(path), host_port)], CASE
+                WHEN NOT regexp_matches(url, '[?#]') OR is_signed(regexp_replace(url, '(?i)([?&#;])key=', '\1')) THEN []
+                ELSE flatten(list_transform($declared, lambda s: list_transform(
+                    string_split_regex(regexp_extract(url, '(?s)[?#](.*)$', 1), '[?#&;=]+'),
+                    lambda part: target('undeclared', s, NULL, decoded(decoded(part)), $unread))))
+                END)
         END AS targets
     FROM located
 ),

@@ -87,8 +87,13 @@ class Inputs:
         if self.references is None or inventory.id not in self.references.inputs:
             message = (
                 f"the newest inventory of store '{store}' was not there yet when the references were read, so a row "
-                f"written in between would make its object look orphaned. Nothing was concluded about it. Take the "
-                f"references again."
+                f"written in between would make its object look orphaned."
+            )
+            return Unusable("refused", "stale_inputs", message)
+        if inventory.config_digest != self.references.config_digest:
+            message = (
+                f"store '{store}' was listed under another declaration than the references were read under, so they "
+                f"may not be of the same bucket."
             )
             return Unusable("refused", "stale_inputs", message)
         return None

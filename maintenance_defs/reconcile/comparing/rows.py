@@ -1,7 +1,9 @@
 """Rows whose object is gone, and rows that name something else: judged over all stores of a system.
 
 A row is broken when it claims at least one key and none of its keys exists, whichever of its
-references and stores they stand in. Absence in a listing is asked again of the store, key by key (I4).
+references and stores they stand in. Each value of a list is judged like a row of its own: three
+pictures of a gallery are no alternatives to each other, nor to anything else. Absence in a listing
+is asked again of the store, key by key (I4).
 """
 
 from __future__ import annotations
@@ -28,17 +30,20 @@ LOOKED_UP = pa.schema([("store", pa.string()), ("key", pa.string()), ("state", p
 
 
 def find_broken(con: duckdb.DuckDBPyConnection, system: System, files: Iterable[ReferenceFile]) -> None:
-    """From `unmatched`, make `broken` (table_name, row_id, in_progress, keys): rows none of whose keys exists.
+    """From `unmatched`, make `broken` (table_name, list, row_id, in_progress, keys): rows none of whose keys exists.
 
+    list: the reference in whose list the value stands; -1 for what the row names by itself.
     files: of all stores, also of those that could not be compared; a key in such a store may exist.
     """
     claiming = [f for f in files if f.claims]
+    _make_list_of(con, system)
     con.execute(
         """
         CREATE OR REPLACE TEMP TABLE lacking AS
-        SELECT s.table_name, u.row_id, count(*) AS keys, bool_or(coalesce(u.in_progress, false)) AS in_progress
+        SELECT s.table_name, list_of(u.number, u.row_id) AS list, u.row_id, count(*) AS keys,
+            bool_or(coalesce(u.in_progress, false)) AS in_progress
         FROM unmatched u JOIN sources s USING (number) WHERE s.claims
-        GROUP BY s.table_name, u.row_id
+        GROUP BY ALL
         """
     )
     con.execute("CREATE OR REPLACE TEMP TABLE broken AS FROM lacking LIMIT 0")
@@ -46,8 +51,18 @@ def find_broken(con: duckdb.DuckDBPyConnection, system: System, files: Iterable[
         mine = [f for f in claiming if f.table == table]
         broken = f"SELECT l.* FROM lacking l WHERE l.table_name = {literal(table)}"
         if len(mine) > 1 or not _one_key_a_row(system, mine[0]):
-            broken += f" AND l.keys = (SELECT count(*) FROM ({_union(mine)}) k WHERE k.row_id = l.row_id)"
+            all_keys = f"SELECT count(*) FROM ({_union(mine)}) k WHERE k.row_id = l.row_id AND k.list = l.list"
+            broken += f" AND l.keys = ({all_keys})"
         con.execute(f"INSERT INTO broken {broken}")
+
+
+def _make_list_of(con: duckdb.DuckDBPyConnection, system: System) -> None:
+    """list_of(number, row_id): the reference's number where the resolver gave a value of a list, else -1."""
+    lists = [n for n, r in enumerate(system.references) if r.object.json_ is not None or r.object.array is not None]
+    con.execute(
+        "CREATE OR REPLACE TEMP MACRO list_of(n, r) AS "
+        f"CASE WHEN list_contains({lists}::INTEGER[], n) AND regexp_matches(r, '\\[\\d+\\]$') THEN n ELSE -1 END"
+    )
 
 
 def _one_key_a_row(system: System, file: ReferenceFile) -> bool:
@@ -57,17 +72,19 @@ def _one_key_a_row(system: System, file: ReferenceFile) -> bool:
 
 
 def _union(files: Iterable[ReferenceFile]) -> str:
-    return " UNION ALL ".join(f"SELECT row_id FROM read_parquet({literal(f.path)})" for f in files)
+    return " UNION ALL ".join(
+        f"SELECT list_of({f.number}, row_id) AS list, row_id FROM read_parquet({literal(f.path)})" for f in files
+    )
 
 
 def count_rows(con: duckdb.DuckDBPyConnection, system: System, files: Iterable[ReferenceFile]) -> int:
-    """Rows that claim at least one key."""
+    """Rows, and values of lists, that claim at least one key; `find_broken` came before."""
     claiming = [f for f in files if f.claims]
     rows = 0
     for table in dict.fromkeys(f.table for f in claiming):
         mine = [f for f in claiming if f.table == table]
-        distinct = "*" if len(mine) == 1 and _one_key_a_row(system, mine[0]) else "DISTINCT row_id"
-        rows += one(con, f"SELECT count({distinct}) FROM ({_union(mine)})")[0]
+        distinct = "" if len(mine) == 1 and _one_key_a_row(system, mine[0]) else "DISTINCT"
+        rows += one(con, f"SELECT count(*) FROM (SELECT {distinct} list, row_id FROM ({_union(mine)}))")[0]
     return rows
 
 
@@ -77,11 +94,15 @@ def missing_claims(con: duckdb.DuckDBPyConnection, store: str) -> tuple[int, int
     return claims, keys
 
 
+_OF_BROKEN = """
+FROM unmatched u JOIN sources s USING (number)
+JOIN broken b ON b.table_name = s.table_name AND b.row_id = u.row_id AND b.list = list_of(u.number, u.row_id)
+WHERE s.claims
+"""
+
 # Every key of every broken row that is not in progress.
-_CLAIMS = """
-SELECT u.store, u.key, u.number, u.row_id, s.table_name, s.source
-FROM unmatched u JOIN sources s USING (number) JOIN broken b ON b.table_name = s.table_name AND b.row_id = u.row_id
-WHERE s.claims AND NOT b.in_progress
+_CLAIMS = f"""
+SELECT u.store, u.key, u.number, u.row_id, s.table_name, b.list, s.source {_OF_BROKEN} AND NOT b.in_progress
 """
 
 
@@ -160,10 +181,10 @@ FROM (
         (c.store, c.key, c.source, c.row_id) IN (SELECT (store, key, source, row_id) FROM known_missing) AS known
     FROM ({_CLAIMS}) c LEFT JOIN looked_up l USING (store, key)
 )
-GROUP BY table_name, row_id
+GROUP BY table_name, list, row_id
 """
 
-_WRITTEN_ROWS = """
+_WRITTEN_ROWS = f"""
 SELECT item, store, key, NULL::BIGINT AS size_bytes, NULL::TIMESTAMPTZ AS modified_at, NULL::VARCHAR AS etag,
     NULL::VARCHAR AS scope, source, row_id, reason, near_miss
 FROM (
@@ -177,9 +198,8 @@ FROM (
     UNION ALL
     SELECT 'row_in_progress', arg_min(u.store, number), arg_min(u.key, number), arg_min(s.source, number), u.row_id,
         'the row says that its object may not exist yet', NULL
-    FROM unmatched u JOIN sources s USING (number) JOIN broken b ON b.table_name = s.table_name AND b.row_id = u.row_id
-    WHERE s.claims AND b.in_progress
-    GROUP BY s.table_name, u.row_id
+    {_OF_BROKEN} AND b.in_progress
+    GROUP BY s.table_name, b.list, u.row_id
     UNION ALL
     SELECT 'no_key', NULL, NULL, s.source, l.row_id, 'the row names no object', NULL
     FROM loose l JOIN sources s USING (number) WHERE l.kind = 'no_key' AND s.claims

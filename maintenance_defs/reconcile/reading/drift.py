@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from maintenance_defs.core.declaration import Reference, System
 from maintenance_defs.core.errors import SourceUnavailable
-from maintenance_defs.core.resolve import resolve, rows_schema
+from maintenance_defs.core.resolve import UNREAD, resolve, rows_schema
 from maintenance_defs.databases.base import Table
 from maintenance_defs.reconcile.calculator import literal
 from maintenance_defs.reconcile.reading.rows import Reading, column_of, from_table
@@ -63,12 +63,24 @@ def scan(
     ]
     nothing = "SELECT NULL::VARCHAR AS store, NULL::VARCHAR AS key WHERE false"
     con.execute(f"CREATE OR REPLACE TEMP VIEW listed AS {' UNION ALL '.join([*listed, nothing])}")
+    exact = [
+        f"SELECT {literal(path.parent.name)} AS store, key FROM read_parquet({literal(path)})"
+        for path in (folder / "references").glob("*/*.parquet")
+    ]
+    con.execute(f"CREATE OR REPLACE TEMP VIEW named_exactly AS {' UNION ALL '.join([*exact, nothing])}")
     for reference, file in aside:  # kept where an object has that key, or may have it
         con.execute(
             f"""
             CREATE OR REPLACE TEMP VIEW set_aside AS
             SELECT store, value AS key, row_id, {literal(f"{reference}: ")} || reason AS reason
-            FROM read_parquet({literal(file)});
+            FROM read_parquet({literal(file)}) WHERE reason <> {literal(UNREAD)};
+            CREATE OR REPLACE TEMP VIEW unread AS
+            SELECT store,
+                unnest(list_distinct(list_concat(path_suffixes(value), path_suffixes(decoded(value))))) AS key,
+                row_id, {literal(f"{reference}: ")} || reason AS reason
+            FROM read_parquet({literal(file)}) WHERE reason = {literal(UNREAD)};
+            INSERT INTO undeclared
+            FROM unread SEMI JOIN listed USING (store, key) ANTI JOIN named_exactly USING (store, key);
             INSERT INTO undeclared FROM set_aside SEMI JOIN listed USING (store, key);
             INSERT INTO undeclared FROM set_aside WHERE NOT list_contains({_texts(inventories)}, store)
             """
@@ -171,7 +183,7 @@ def _collect(reading: Reading, values: Path) -> None:
         with con.cursor() as source:  # a stream of its own beside the query that takes it
             rows = source.sql(
                 f"""
-                SELECT source AS row_id, value AS v0, NULL::TIMESTAMPTZ AS dated_at, NULL::BIGINT AS size_bytes,
+                SELECT source || '|' AS row_id, value AS v0, NULL::TIMESTAMPTZ AS dated_at, NULL::BIGINT AS size_bytes,
                        false AS in_progress
                 FROM read_parquet({literal(values)}) WHERE {applies}
                 """
@@ -187,7 +199,7 @@ def _take(con: duckdb.DuckDBPyConnection, lines: duckdb.DuckDBPyRelation, stores
         f"""
         INSERT INTO meant
         SELECT DISTINCT source, store, key FROM (
-            SELECT row_id AS source,
+            SELECT regexp_replace(row_id, '\\|(\\[\\d+\\])?$', '') AS source,
                 unnest(CASE WHEN kind = 'exact' THEN [store] ELSE {_texts(stores)} END) AS store,
                 CASE WHEN kind = 'exact' THEN [key] ELSE path_suffixes(value) END AS keys
             FROM undeclared_lines

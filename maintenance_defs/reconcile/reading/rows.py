@@ -87,8 +87,18 @@ def select_rows(snapshot: Snapshot, table: Table, reference: Reference, where: s
         column = column_of(table, name, snapshot)
         return snapshot.as_text(snapshot.quote(column), table.columns[column])
 
+    def value(name: str) -> str:
+        column = column_of(table, name, snapshot)
+        if snapshot.dialect == "postgresql" and table.columns[column].startswith("bytea"):
+            if table.columns[column] != "bytea":
+                raise SourceUnavailable(
+                    f"column {name} of {table} is {table.columns[column]}: its keys cannot be read."
+                )
+            return f"convert_from({snapshot.quote(column)}, 'UTF8')"  # its text would be '\\x6b6579'; fails if no UTF-8
+        return text(name)
+
     selected = [f"{text(name)} AS i{n}" for n, name in enumerate(reference.id)]
-    selected += [f"{text(name)} AS v{n}" for n, name in enumerate(needed_columns(reference))]
+    selected += [f"{value(name)} AS v{n}" for n, name in enumerate(needed_columns(reference))]
     if reference.dated_by is not None:
         column = column_of(table, reference.dated_by, snapshot)
         selected.append(f"{snapshot.as_instant(snapshot.quote(column), table.columns[column])} AS dated_at")
@@ -98,7 +108,7 @@ def select_rows(snapshot: Snapshot, table: Table, reference: Reference, where: s
         selected.append(f"CASE WHEN (\n{reference.in_progress}\n) THEN 1 ELSE 0 END AS in_progress")
     order = ""
     if reference.object.column is not None:  # keys as they are: the database may have an index in this order
-        order = f"\nORDER BY {snapshot.by_key_bytes(text(reference.object.column))}"
+        order = f"\nORDER BY {snapshot.by_key_bytes(value(reference.object.column))}"
     return f"SELECT {', '.join(selected)}\nFROM {from_table(snapshot, table)}{where_clause(where)}{order}"
 
 
