@@ -106,7 +106,8 @@ def test(tiers: tuple[str, ...], arguments: tuple[str, ...], as_json: bool) -> i
     if not (root / "tests").is_dir():
         click.echo(f"{root} holds no tests/: they come with the source, not with the wheel.", err=True)
         return ERROR
-    command = [sys.executable, "-m", "pytest", "-q", *tiers, *arguments]
+    # One worker a core; `-n 0` among the arguments runs all in one process.
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", *tiers, *arguments]
     # With --json, stdout is for the one object.
     code = subprocess.call(command, cwd=root, stdout=sys.stderr.fileno() if as_json else None)  # noqa: S603 (the user's own words)
     if as_json:
