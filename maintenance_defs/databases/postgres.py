@@ -38,6 +38,12 @@ SETTINGS = {
 SET_LOCAL = "SELECT set_config(name, value, true) FROM (VALUES {}) AS wanted (name, value)\n" \
     "WHERE EXISTS (SELECT FROM pg_settings WHERE lower(pg_settings.name) = lower(wanted.name))"  # fmt: skip
 
+# Relations whose rows are not those of the snapshot's moment, and why.
+STALE = {
+    "m": "materialized view and as old as its last refresh",
+    "f": "foreign table, whose server keeps transactions of its own",
+}
+
 # Asked before the snapshot is taken: what commits between the two has begun before, and is seen here.
 # A session shows no xact_start to a role that may not see it (backend_type is null then), and none
 # where track_activities is off. A prepared transaction keeps no record of its beginning.
@@ -184,6 +190,12 @@ class PostgresSnapshot:
             raise SourceUnavailable(
                 f"table {name!r} fits {' and '.join(str(t) for t in found)}. Nothing was read; write the schema."
             )
+        for row in self._catalog if found else ():
+            if row["kind"] in STALE and (row["schema"], row["name"]) == (found[0].schema, found[0].name):
+                raise SourceUnavailable(
+                    f"{found[0]} is a {STALE[row['kind']]}, so a row that needs its object may be absent. Nothing was "
+                    f"read; declare the table it is made from."
+                )
         return found[0] if found else None
 
     def tables(self) -> list[Table]:

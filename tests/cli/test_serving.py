@@ -100,7 +100,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def test_the_test_verb_hands_on_pytests_exit_code(colouring: World) -> None:
-    assert CliRunner().invoke(main, ["test", "tests/no_such_test.py"]).exit_code == 4
+    assert CliRunner().invoke(main, ["test", "-n", "0", "tests/no_such_test.py"]).exit_code == 4
 
 
 def test_test_without_tests_says_so(colouring: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
