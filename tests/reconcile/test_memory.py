@@ -20,7 +20,7 @@ import duckdb
 
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
-from maintenance_defs.core.declaration import System
+from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.parquet import write_sorted
 from maintenance_defs.core.schemas import INVENTORY
 from maintenance_defs.reconcile.orphan_diff import take_orphan_diff
@@ -50,7 +50,7 @@ with home.artefacts.stage("shop", "inventory", "files", artefact_id) as staged:
     written = write_sorted(listed, staged.path / "inventory.parquet", INVENTORY)
     uri, digest, size = staged.commit()
 home.control.record(Artefact(artefact_id, "shop", "inventory", "files", "run", now, now, now, "complete", None, uri,
-    written.row_count, size, digest, {"identity": "here", "incomplete_uploads": []}, "", ()))
+    written.row_count, size, digest, {"identity": "here", "incomplete_uploads": []}, config_digest(system), ()))
 references = take_references(system, home, run_id="run")
 diff = take_orphan_diff(system, home, run_id="run")
 print(json.dumps({"references": references.row_count, "verdict": diff.verdict, "reason": diff.reason,
