@@ -121,6 +121,7 @@ def _query(reference: Reference, stores: Sequence[StoreNames]) -> str:
             buckets=_list(_all_buckets(stores)),
             declared=_list(reference.store),
             unread=_literal(UNREAD),
+            is_text="true" if form.kind == "text" else "false",
         )
         + _sql(
             "named",

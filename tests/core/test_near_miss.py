@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maintenance_defs.core import near_miss
+from maintenance_defs.core import near_miss, value_parts
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +131,24 @@ def test_folders_suffixes_and_tokens_of_a_key(con: duckdb.DuckDBPyConnection) ->
         ["a"],
         ["a", "a", "a"],
     )
+
+
+@pytest.fixture(scope="module")
+def apart(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    value_parts.install(con)
+    return con
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=KEY)
+def test_deep_key_holds_together_what_the_loose_one_does(apart: duckdb.DuckDBPyConnection, key: str) -> None:
+    row = apart.execute("SELECT deep_key($k), deep_key(upper($k)), deep_key($q), list_contains(value_parts($k), $k)",
+                        {"k": key, "q": quote(quote(quote(key)))}).fetchone()  # fmt: skip
+    assert row is not None
+    assert row[0] == row[1] == row[2]
+    assert row[3]
+
+
+def test_pieces_are_no_longer_than_a_key_can_be(apart: duckdb.DuckDBPyConnection) -> None:
+    row = apart.execute("SELECT value_parts('a/' || repeat('x', 5000) || ',b')").fetchone()
+    assert row == (["b"],)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -66,11 +66,12 @@ class LooseRow:
 
 
 ROW = st.builds(RefRow, KEY, st.sampled_from(["1", "2", "3"]), st.sampled_from([None, None, 10, 0, 7]))
+PREFIX = st.sampled_from(["a/a/", "a/A/", "p/j1/", "a/B%20c", "x/a/b/"])
 LOOSE = st.one_of(
+    st.builds(LooseRow, st.just("prefix"), st.sampled_from(["files", "other"]), PREFIX),
     st.builds(
-        LooseRow, st.just("prefix"), st.sampled_from(["files", "other"]), st.sampled_from(["a/a/", "a/A/", "p/j1/"])
+        LooseRow, st.just("token"), st.sampled_from(["files", "other"]), st.sampled_from(["j1", "b", "A", "'b'"])
     ),
-    st.builds(LooseRow, st.just("token"), st.sampled_from(["files", "other"]), st.sampled_from(["j1", "b", "A"])),
     st.builds(LooseRow, st.just("undeclared"), st.just("files"), KEY),
     st.builds(LooseRow, st.sampled_from(["external", "unresolvable"]), st.none(), KEY.map(lambda k: f"x/{k}")),
 )
@@ -90,6 +91,85 @@ def loose_key(key: str) -> str:
     return re.sub(r"/+", "/", key).strip(edge)
 
 
+def decoded(key: str, times: int = 6) -> str:
+    for _ in range(times):
+        try:
+            key = unquote(key, errors="strict")
+        except UnicodeDecodeError:
+            break
+    return key
+
+
+def deep_key(key: str) -> str:
+    """What core/value_parts.py promises, said once more, plainly."""
+
+    def plain(text: str) -> str:
+        return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+    key = loose_key(re.sub(r"[\s\u200b]+", lambda m: " " if m[0].strip("\u200b") else "", plain(decoded(plain(key)))))
+    return key.strip(" /")
+
+
+CUTS = [r'["\n]+', r"[,;|\n]+", r"""["'<>(){}\[\],;|\n]+""", r"\s+", r"[?#;]", r"[?&=#:]"]
+CUTS.append(r"""["'<>(){}\[\],;|?#&=:!*@\s]+""")
+WRAPS = "\"'`<>()[]{},;\n\t "
+
+
+def parts_of(value: str) -> set[str]:
+    readings = {value, decoded(value)}
+    pieces = {piece.strip() for reading in readings for cut in CUTS for piece in re.split(cut, reading)}
+    return {part for part in readings | {r.strip(WRAPS) for r in readings} | pieces if part}
+
+
+def piece_of_list(part: str, value: str) -> bool:
+    return part in {value, value.strip(WRAPS), *(piece.strip() for piece in re.split(CUTS[2], value))}
+
+
+def telling(part: str, value: str) -> bool:
+    named = ("." in part or len(part.encode()) >= 8) and ("/" not in value or piece_of_list(part, value))
+    return "/" in part or part in (value, value.strip(WRAPS)) or named
+
+
+def beginnings(value: str) -> set[str]:
+    """The value itself when it was cut off, also within an escape or a list."""
+    found = {value, decoded(value)}
+    for cut in (
+        r"%[0-9A-Fa-f]?$",
+        *([] if decoded(value) != value or "%" not in value else [r"(%[89A-F][0-9A-F]){1,3}$"]),
+    ):
+        found |= {re.sub(cut, "", value), decoded(re.sub(cut, "", value))}
+    last = {re.split(cut, reading)[-1].strip() for reading in found for cut in CUTS[:3]}
+    last |= {reading.lstrip("\"'`<>()[]{}\n\t ") for reading in found}
+    return {b for b in found if b} | {b for b in last if "/" in b and not b.endswith("/")}
+
+
+def ends(path: str) -> set[str]:
+    return {"/".join(path.split("/")[n:]) for n in range(path.count("/") + 1)}
+
+
+def taken_apart(key: str, objects: Iterable[str], leftovers: dict[str, bool]) -> bool:
+    """Whether a value without object may mean the key. leftovers: value -> whether it may be cut off."""
+    mine = deep_key(key)
+    for value, may_be_cut in leftovers.items():
+        for part in parts_of(value):
+            other = deep_key(part)
+            if mine in ends(other):
+                return True
+            if other and telling(part, value) and other in ends(mine) and (part in leftovers or part not in objects):
+                return True
+        for begun in beginnings(value) if may_be_cut else ():
+            other = deep_key(begun) + ("/" if begun.endswith("/") else "")
+            if other.strip("/ ") and mine.startswith(other) and mine != other:
+                return True
+    return False
+
+
+def loose_folder(value: str, folders: list[str]) -> bool:
+    named = {deep_key(p) for p in parts_of(value) if "/" in deep_key(p) or piece_of_list(p, value)}
+    mine = [deep_key(folder) for folder in folders]
+    return any(f == n or ("/" in n and n in ends(f)) or ("/" in f and f in ends(n)) for f in mine for n in named)
+
+
 def oracle(
     objects: dict[str, Obj], files: list[list[RefRow]], loose: list[LooseRow], uploads: set[str]
 ) -> tuple[dict[str, str], int, list[tuple[int, str, str]]]:
@@ -100,7 +180,7 @@ def oracle(
     items: dict[str, str] = dict.fromkeys(uploads, "in_progress")
     matched = 0
     for key, facts in objects.items():
-        item = judge(key, facts, rows, named, {k for _, k, _ in unmatched}, loose, uploads)
+        item = judge(key, facts, rows, named, {k for _, k, _ in unmatched}, loose, uploads, objects)
         if item == "matched":
             matched += 1
         else:
@@ -110,7 +190,7 @@ def oracle(
 
 def judge(
     key: str, facts: Obj, rows: list[RefRow], named: set[str], unmatched: set[str], loose: list[LooseRow],
-    uploads: set[str],
+    uploads: set[str], objects: Iterable[str],
 ) -> str:  # fmt: skip
     if key in named:
         says = [row.size_bytes for row in rows if row.key == key]
@@ -136,13 +216,16 @@ def judge(
         return "unrecognised"
     mine = loose_key(key)
     paths = [loose_key(e.value).split("/") for e in loose if e.kind in ("external", "unresolvable")]
+    leftovers = {e.value: e.kind == "unresolvable" and not e.value.endswith("/") for e in loose if e.store is None}
+    leftovers |= dict.fromkeys(unmatched, True)
     vetoes = (
         any(loose_key(other) == mine for other in named),
         any(key.startswith(other) for other in unmatched),
         any(e.kind == "undeclared" and loose_key(e.value) == mine for e in here),
-        any(e.kind == "prefix" and loose_key(e.value) in map(loose_key, folders) for e in here),
-        any(e.kind == "token" and loose_key(e.value) in map(loose_key, tokens) for e in here),
+        any(e.kind == "prefix" and loose_folder(e.value, folders) for e in here),
+        any(e.kind == "token" and deep_key(p) in map(deep_key, tokens) for e in here for p in parts_of(e.value)),
         any("/".join(path[n:]) == mine for path in paths for n in range(len(path))),
+        taken_apart(key, objects, leftovers),
     )
     if any(vetoes):
         return "ambiguous"
@@ -210,6 +293,10 @@ TWINS: tuple[Callable[[str], str], ...] = (
     lambda k: unicodedata.normalize("NFD", k),
     lambda k: f"{k}\n",
     lambda k: k[:-1],
+    lambda k: f'["x.png", "{k}"]',
+    lambda k: f"{k}?v=1",
+    lambda k: f"bucket/{k.upper()}",
+    lambda k: k.partition("/")[2],
 )
 
 

@@ -24,6 +24,7 @@ SELECT row_id, dated_at, size_bytes, in_progress,
             list_filter(
                 list_distinct(list_concat(
                     string_split_regex(regexp_replace(v0, '\\+/', '/', 'g'), '[\s"''<>(){}\[\],;|\\]+'),
+                    string_split(replace(v0, '\"', ''), '"'),  -- with blanks and commas in it
                     list_transform(json_extract(document, '$..*'), lambda j: json_extract_string(j, '$'))
                 )),
                 lambda piece: NOT is_absent(piece) AND length(piece) <= 1024

@@ -8,14 +8,17 @@ known AS (
 judged AS (
     SELECT *,
         unnest(CASE
-            WHEN fault = $unread THEN ['undeclared']
-            WHEN fault IS NOT NULL AND value IS NOT NULL THEN ['unresolvable', 'undeclared']
-            WHEN fault IS NOT NULL THEN ['unresolvable']
-            WHEN value IS NULL OR value = '' THEN ['no_key']
-            WHEN hollow THEN ['no_key', 'undeclared']
-            WHEN is_url THEN ['unresolvable']
-            ELSE [$kind]
-        END) AS kind
+            WHEN fault = $unread THEN [meant('undeclared', value)]
+            WHEN fault IS NOT NULL AND value IS NOT NULL THEN [meant('unresolvable', value), meant('undeclared', value)]
+            WHEN fault IS NOT NULL THEN [meant('unresolvable', value)]
+            WHEN value IS NULL OR value = '' THEN [meant('no_key', NULL)]
+            WHEN hollow THEN [meant('no_key', NULL), meant('undeclared', value)]
+            WHEN is_url THEN list_concat(
+                [meant('unresolvable', value)],
+                list_transform(url_pieces(value), lambda piece: meant('undeclared', piece))
+            )
+            ELSE [meant($kind, value)]
+        END, recursive := true)
     FROM known
 )
 SELECT
@@ -24,13 +27,13 @@ SELECT
     kind,
     CASE kind
         WHEN 'token' THEN trimmed(value)
-        WHEN 'undeclared' THEN value
+        WHEN 'undeclared' THEN piece
         WHEN 'unresolvable' THEN nullif(decoded(regexp_extract(value, '://[^/?#]*/([^?#]*)', 1)), '')
     END AS value,
     row_id, dated_at, size_bytes, in_progress,
     coalesce(is_dirty(value) AND kind IN ('exact', 'token'), false) AS dirty,
     CASE
-        WHEN kind = 'undeclared' THEN coalesce(fault, 'made from a blank or null')
+        WHEN kind = 'undeclared' THEN coalesce(fault, CASE WHEN is_url THEN $unread ELSE 'made from a blank or null' END)
         WHEN kind = 'unresolvable' THEN coalesce(fault, 'a URL stands where a key should: declare the form url')
     END AS reason
 FROM judged

@@ -69,3 +69,21 @@ CREATE OR REPLACE TEMP MACRO plain_readings(v, url) AS
         WHEN regexp_matches(url, '\?[^/]*=') THEN list_distinct([v, url, regexp_extract(url, '^[^?]*')])
         ELSE list_distinct([v, url])
     END;
+
+-- Pieces of a value with URLs in it that may name an object besides what it is read as: further URLs, and what an
+-- image resizer's query holds. Nothing of a query that signs.
+CREATE OR REPLACE TEMP MACRO url_pieces(v) AS list_filter(
+    list_distinct(list_concat(
+        CASE WHEN regexp_matches(v, '[\s"''<>()\[\]{},;|]') THEN list_transform(
+            string_split_regex(v, '[\s"''<>()\[\]{},;|]+'), lambda piece: regexp_extract(piece, '^[^?#&=]*'))
+            ELSE [] END,
+        CASE WHEN NOT regexp_matches(v, '[?#]') OR is_signed(regexp_replace(v, '(?i)([?&#;])key=', '\1')) THEN []
+            ELSE list_transform(
+                string_split_regex(regexp_extract(v, '(?s)[?#](.*)$', 1), '[?#&;=]+'),
+                lambda part: decoded(decoded(part))) END
+    )),
+    lambda piece: NOT is_absent(piece) AND length(piece) <= 1024
+);
+
+-- One meaning of a literal value.
+CREATE OR REPLACE TEMP MACRO meant(kind, piece) AS {'kind': kind::VARCHAR, 'piece': piece::VARCHAR};

@@ -81,17 +81,14 @@ addressed AS (
                     || '(?:(?:/upload|/info)?/(?:public|sign|authenticated)|/info)?)/(.*)$',
                     1))]
             WHEN path <> own_path THEN []  -- another site's path is only compared: one reading is enough
-            -- an image resizer or download link may name a key in its query: whole values only protect what exists
-            ELSE list_concat([target('external', NULL, NULL, decoded(path), host_port)], CASE
-                WHEN NOT regexp_matches(url, '[?#]') OR is_signed(regexp_replace(url, '(?i)([?&#;])key=', '\1')) THEN []
-                ELSE flatten(list_transform($declared, lambda s: list_transform(
-                    string_split_regex(regexp_extract(url, '(?s)[?#](.*)$', 1), '[?#&;=]+'),
-                    lambda part: target('undeclared', s, NULL, decoded(decoded(part)), $unread))))
-                END)
-        END AS targets
+            ELSE [target('external', NULL, NULL, decoded(path), host_port)]
+        END AS targets,
+        CASE WHEN $is_text AND NOT regexp_matches(url, '[?#]') OR fault IS NOT NULL OR is_absent(value) OR path <> own_path THEN []
+        ELSE flatten(list_transform($declared, lambda s: list_transform(
+            url_pieces(url), lambda piece: target('undeclared', s, NULL, piece, $unread)))) END AS pieces
     FROM located
 ),
 meanings AS (
-    SELECT row_id, dated_at, size_bytes, in_progress, value, chosen, unnest(targets) AS meaning
+    SELECT row_id, dated_at, size_bytes, in_progress, value, chosen, unnest(list_concat(targets, pieces)) AS meaning
     FROM addressed
 ),

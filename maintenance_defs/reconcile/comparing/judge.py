@@ -5,11 +5,12 @@ Loose equality only protects (I2). Every verdict carries its reason (I14).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 
-from maintenance_defs.core import near_miss
+from maintenance_defs.core import near_miss, value_parts
 from maintenance_defs.core.declaration import Scope, key_pattern_regex
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.reconcile.calculator import instant, literal, one, written_instant
@@ -102,34 +103,53 @@ def _find_near_misses(con: duckdb.DuckDBPyConnection, given: StoreInput) -> None
     )
     found(2, "'begins with the reference'", near_miss.FIND_TRUNCATED)
     found(3, "'value in a column nobody declared'", _FIND_UNDECLARED)
-    found(4, "'loose folder or token'", _FIND_LOOSE)
-    con.execute(
-        "CREATE OR REPLACE TEMP VIEW paths AS "
-        "SELECT value FROM loose WHERE kind IN ('external', 'unresolvable') AND value IS NOT NULL"
-    )
+    con.execute(_OTHER_VALUES)
     found(5, "'end of a URL on a host nobody declared'", near_miss.FIND_PATH_ENDS)
+    _take_apart(con, found)
 
+
+def _take_apart(con: duckdb.DuckDBPyConnection, found: Callable[[int, str, str], None]) -> None:
+    """The loosest reading of what found no object: pieces of values, folders and tokens in odd spellings."""
+    left, folders, tokens = one(
+        con, "SELECT (SELECT count(*) FROM leftovers), (SELECT count(*) FROM folders), (SELECT count(*) FROM tokens)"
+    )
+    if not left + folders + tokens:
+        return
+    value_parts.install(con, odd=value_parts.any_odd(con))
+    con.execute(value_parts.MAKE_DEEP)
+    if left:
+        con.execute(value_parts.MAKE_PARTS)
+        found(6, "'part of a value'", value_parts.FIND_ENDS)
+        found(7, "'end of the key'", value_parts.FIND_LEFT_OUT)
+        found(8, "'beginning of the key'", value_parts.FIND_CUT)
+    if folders:
+        found(4, "'loose folder or token'", value_parts.FIND_FOLDERS)
+    if tokens:
+        found(4, "'loose folder or token'", value_parts.FIND_TOKENS)
+
+
+_OTHER_VALUES = """
+CREATE OR REPLACE TEMP VIEW paths AS
+    SELECT value FROM loose WHERE kind IN ('external', 'unresolvable') AND value IS NOT NULL;
+-- What found no object in this store. A path on another site says nothing about the keys that begin with it.
+CREATE OR REPLACE TEMP VIEW leftovers AS
+    SELECT value, bool_or(may_be_cut) AS may_be_cut
+    FROM (
+        SELECT key AS value, true AS may_be_cut FROM unmatched_here
+        UNION ALL
+        SELECT value, kind = 'unresolvable' AND NOT ends_with(value, '/')
+        FROM loose WHERE kind IN ('external', 'unresolvable') AND value IS NOT NULL
+    )
+    WHERE value <> '' GROUP BY value;
+CREATE OR REPLACE TEMP VIEW folders AS
+    SELECT DISTINCT value FROM own_loose WHERE kind = 'prefix' AND trim(value, '/ ') <> '';
+CREATE OR REPLACE TEMP VIEW tokens AS SELECT DISTINCT value FROM own_loose WHERE kind = 'token' AND value <> '';
+"""
 
 _FIND_UNDECLARED = """
 SELECT c.key, min(l.reason || ': ' || l.value) AS near_miss
 FROM candidates c JOIN own_loose l ON l.kind = 'undeclared' AND loose_key(l.value) = loose_key(c.key)
 GROUP BY c.key
-"""
-
-# The looser reading of folders and tokens: case, encoding, padding.
-_FIND_LOOSE = """
-SELECT key, min(near_miss) AS near_miss FROM (
-    SELECT c.key, l.value AS near_miss
-    FROM (SELECT key, unnest(key_folders(key)) AS folder FROM candidates
-          WHERE EXISTS (SELECT 1 FROM own_loose WHERE kind = 'prefix')) c
-    JOIN own_loose l ON l.kind = 'prefix' AND loose_key(l.value) = loose_key(c.folder)
-    UNION ALL
-    SELECT c.key, l.value
-    FROM (SELECT key, unnest(key_tokens(key)) AS token FROM candidates
-          WHERE EXISTS (SELECT 1 FROM own_loose WHERE kind = 'token')) c
-    JOIN own_loose l ON l.kind = 'token' AND loose_key(l.value) = loose_key(c.token)
-)
-GROUP BY key
 """
 
 _VETOES = """

@@ -19,11 +19,12 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from maintenance_defs.core import value_parts
 from maintenance_defs.core.declaration import Reference, System
 from maintenance_defs.core.errors import SourceUnavailable
 from maintenance_defs.core.resolve import UNREAD, resolve, rows_schema
 from maintenance_defs.databases.base import Table
-from maintenance_defs.reconcile.calculator import literal
+from maintenance_defs.reconcile.calculator import literal, one
 from maintenance_defs.reconcile.reading.rows import Reading, column_of, from_table
 
 SAMPLE_VALUES = 1000  # per column
@@ -74,17 +75,11 @@ def scan(
             CREATE OR REPLACE TEMP VIEW set_aside AS
             SELECT store, value AS key, row_id, {literal(f"{reference}: ")} || reason AS reason
             FROM read_parquet({literal(file)}) WHERE reason <> {literal(UNREAD)};
-            CREATE OR REPLACE TEMP VIEW unread AS
-            SELECT store,
-                unnest(list_distinct(list_concat(path_suffixes(value), path_suffixes(decoded(value))))) AS key,
-                row_id, {literal(f"{reference}: ")} || reason AS reason
-            FROM read_parquet({literal(file)}) WHERE reason = {literal(UNREAD)};
-            INSERT INTO undeclared
-            FROM unread SEMI JOIN listed USING (store, key) ANTI JOIN named_exactly USING (store, key);
             INSERT INTO undeclared FROM set_aside SEMI JOIN listed USING (store, key);
             INSERT INTO undeclared FROM set_aside WHERE NOT list_contains({_texts(inventories)}, store)
             """
         )
+        _protect_unread(con, reference, file)
     found: dict[str, Any] = {"undeclared": [], "unread": []}
     if system.drift_scan and inventories:
         columns = list(undeclared_columns(reading, system))
@@ -101,6 +96,28 @@ def scan(
         """
     )
     return found
+
+
+def _protect_unread(con: duckdb.DuckDBPyConnection, reference: Reference, file: Path) -> None:
+    """Of values that could not be read, the pieces that end in a key of an object, whatever stands around it.
+
+    What is kept is the object's key: nothing of the value itself.
+    """
+    pieces = f"SELECT store, value, row_id FROM read_parquet({literal(file)}) WHERE reason = {literal(UNREAD)}"
+    if not one(con, f"SELECT count(*) FROM ({pieces})")[0]:
+        return
+    value_parts.install(con)
+    con.execute(
+        f"""
+        INSERT INTO undeclared
+        SELECT DISTINCT l.store, l.key, row_id, {literal(f"{reference}: {UNREAD}")}
+        FROM listed l JOIN (
+            SELECT store, row_id, unnest(path_suffixes(loose_key(part))) AS suffix
+            FROM (SELECT store, row_id, unnest(value_parts(value)) AS part FROM ({pieces}))
+        ) p ON l.store = p.store AND hash(loose_key(l.key)) = hash(p.suffix)
+        ANTI JOIN named_exactly n ON n.store = l.store AND n.key = l.key
+        """
+    )
 
 
 def undeclared_columns(reading: Reading, system: System) -> Iterator[Column]:
