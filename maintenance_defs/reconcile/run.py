@@ -1,4 +1,4 @@
-"""One reconciliation from seenning to end: what the command runs, and what a Dagster job does in three steps."""
+"""One reconciliation from beginning to end: what the command runs, and what a Dagster job does in three steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maintenance_defs.reconcile.references import take_references
 
 
 class Step(Protocol):
-    """Told what seens, and how many items it has seen since the last call."""
+    """Told what begins, and how many items it has seen since the last call."""
 
     def __call__(self, what: str, items: int) -> None: ...
 
@@ -39,16 +39,18 @@ def reconcile(
 
     as_of: the evaluation instant; the earliest clock that is read where none is given.
     Returns the artefact of the orphan diff. Its verdict says whether a plan may be built on it.
-    Raises AsOfInTheFuture; everything else that goes wrong is recorded in the artefacts.
+    Raises Busy while another process works on the system (M04), and AsOfInTheFuture; everything else
+    that goes wrong is recorded in the artefacts.
     """
     run_id = run_id or uuid.uuid4().hex
-    for store in system.stores:
-        seen = partial(step, f"inventory of {store}")
+    with home.control.alone(system.name):
+        for store in system.stores:
+            seen = partial(step, f"inventory of {store}")
+            seen(0)
+            take_inventory(system, store, home, run_id=run_id, as_of=as_of, progress=seen)
+        seen = partial(step, "references")
         seen(0)
-        take_inventory(system, store, home, run_id=run_id, as_of=as_of, progress=seen)
-    seen = partial(step, "references")
-    seen(0)
-    take_references(system, home, folder=folder, run_id=run_id, as_of=as_of, progress=seen)
-    seen = partial(step, "orphan diff")
-    seen(0)
-    return take_orphan_diff(system, home, run_id=run_id, progress=seen)  # as of the earliest of its inputs
+        take_references(system, home, folder=folder, run_id=run_id, as_of=as_of, progress=seen)
+        seen = partial(step, "orphan diff")
+        seen(0)
+        return take_orphan_diff(system, home, run_id=run_id, progress=seen)  # as of the earliest of its inputs

@@ -16,6 +16,7 @@ from maintenance_defs.core.declaration import Reference, RowCheck, System
 from maintenance_defs.core.errors import SourceUnavailable
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import Snapshot, Table
+from maintenance_defs.reconcile.reading.rows import from_table, right_to_read
 from maintenance_defs.reconcile.reading.store_names import store_names
 from maintenance_defs.reporting.finding import Finding, Status, Where
 from maintenance_defs.reporting.text import count, shown
@@ -158,7 +159,22 @@ def _table(
     if missing:
         todo = f"It has {', '.join(table.columns)}."
         return None, tell(subject, "fail", f"has no column {', '.join(missing)} ({place}).", todo)
+    if denied := [c for c in wanted if c in table.unreadable]:
+        told = f"hides column {', '.join(denied)} from this role ({place})."
+        return None, tell(subject, "fail", told, right_to_read(table, *denied))
+    for predicate in _predicates(declared):
+        try:
+            snapshot.rows(f"SELECT 1 AS one FROM {from_table(snapshot, table)}\nWHERE 1 = 0 AND (\n{predicate}\n)")
+        except SourceUnavailable as error:
+            return None, tell(subject, "fail", f"does not take `{predicate}` ({place}): {error}", "Correct it.")
     return table, None
+
+
+def _predicates(declared: Reference | RowCheck) -> list[str]:
+    """The declaration's own SQL about a row; a check's may name instants, and is tried when it runs."""
+    if isinstance(declared, RowCheck):
+        return []
+    return [predicate for predicate in (declared.releases_reference, declared.in_progress) if predicate is not None]
 
 
 def _preview(

@@ -19,7 +19,8 @@ import pyarrow as pa
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.errors import ArtefactError, Refused
+from maintenance_defs.core.errors import ArtefactError, Refused, UnknownName
+from maintenance_defs.core.problems import did_you_mean
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.reconcile.calculator import calculator, literal
 from maintenance_defs.reporting import facts as report_facts
@@ -51,6 +52,18 @@ class _Evidence:
     diff: Artefact
     references: Artefact
     inventories: dict[str, Artefact]
+
+    def undecided(self, store: str) -> str | None:
+        """Why nothing was concluded about a store that references name; None where it was compared."""
+        told = self.diff.evidence.get("stores", {}).get(store, {})
+        if "counts" in told or store not in self.system.referenced_stores:
+            return None
+        return str(told.get("message") or "it was not compared.")
+
+    def lists(self, store: str) -> bool:
+        """Whether there is a listing: without one, nobody knows what the store holds."""
+        inventory = self.inventories.get(store)
+        return inventory is not None and inventory.uri is not None
 
     def rows(self, sql: str, **values: Any) -> list[dict[str, Any]]:
         table: pa.Table = self.con.sql(sql, params=values).to_arrow_table()
@@ -134,10 +147,14 @@ def explain_key(system: System, home: Home, key: str, *, store: str | None = Non
     """Why the object `key` is judged as it is.
 
     store: which one, where several may hold the key; by default the one that lists it.
-    Raises ArtefactError or Refused when there is no decision to explain.
+    Raises UnknownName for a store that is not declared, ArtefactError or Refused when there is no decision to explain.
     """
     if store is not None and store not in system.stores:
-        raise Refused("unknown_store", f"{system.name} declares no store {store!r}. Known: {', '.join(system.stores)}.")
+        raise UnknownName(
+            "unknown_store",
+            f"{system.name} declares no store {store!r}.{did_you_mean(store, system.stores)} "
+            f"Known: {', '.join(system.stores)}.",
+        )
     with _evidence(system, home) as given:
         listed = given.rows(
             "SELECT * FROM inventory WHERE key = $key AND ($store IS NULL OR store = $store)", key=key, store=store
@@ -158,9 +175,10 @@ def explain_key(system: System, home: Home, key: str, *, store: str | None = Non
             "system": system.name,
             "store": store,
             "key": key,
-            "item": _item(system, store, key, listed, decided),
-            "reason": decided[0]["reason"] if decided else None,
+            "item": _item(given, store, key, listed, decided),
+            "reason": decided[0]["reason"] if decided else given.undecided(store),
             "near_miss": decided[0]["near_miss"] if decided else None,
+            "store_listed": given.lists(store),
             "object": {name: listed[0][name] for name in ("size_bytes", "modified_at", "etag")} if listed else None,
             "searched": _searched(given, store, key),
             "forms": _forms(given, store, key),
@@ -171,15 +189,17 @@ def explain_key(system: System, home: Home, key: str, *, store: str | None = Non
     return Explanation(facts, key_in_words(facts))
 
 
-def _item(system: System, store: str, key: str, listed: list[dict[str, Any]], decided: list[dict[str, Any]]) -> str:
+def _item(given: _Evidence, store: str, key: str, listed: list[dict[str, Any]], decided: list[dict[str, Any]]) -> str:
     """The class; objects that are matched or out of scope stand in no file."""
     if decided:
         return str(decided[0]["item"])
+    if given.undecided(store) is not None or not given.lists(store):
+        return "undecided"
     if not listed:
         return "not_listed"
-    if store not in system.referenced_stores:
+    if store not in given.system.referenced_stores:
         return "not_compared"
-    scopes = system.stores[store].scopes
+    scopes = given.system.stores[store].scopes
     return "matched" if any(key.startswith(scope.prefix) for scope in scopes) else "out_of_scope"
 
 
@@ -305,7 +325,7 @@ _NTH = r"TRY_CAST(regexp_extract(row_id, '\[(\d+)\]$', 1) AS BIGINT) NULLS FIRST
 def explain_row(system: System, home: Home, table: str, row_id: str) -> Explanation:
     """Which objects a row names, which of them exist, and what was concluded.
 
-    table: as declared, or its last part. Raises Refused when no reference reads it.
+    table: as declared, or its last part. Raises UnknownName when no reference reads it.
     row_id: of the row, with all values of its lists; or 'ID[3]', one value.
     """
     wanted = {
@@ -314,8 +334,12 @@ def explain_row(system: System, home: Home, table: str, row_id: str) -> Explanat
         if table in (reference.table, reference.table.rsplit(".", 1)[-1])
     }
     if not wanted:
-        known = ", ".join(dict.fromkeys(reference.table for reference in system.references))
-        raise Refused("unknown_table", f"no reference of {system.name} reads a table {table!r}. Known: {known}.")
+        known = list(dict.fromkeys(reference.table for reference in system.references))
+        raise UnknownName(
+            "unknown_table",
+            f"no reference of {system.name} reads a table {table!r}.{did_you_mean(table, known)} "
+            f"Known: {', '.join(known)}.",
+        )
     numbers = list(wanted)
     with _evidence(system, home) as given:
         keys = given.rows(
@@ -334,6 +358,8 @@ def explain_row(system: System, home: Home, table: str, row_id: str) -> Explanat
             f"ORDER BY {_NTH}, row_id",
             row_id=row_id, sources=[source for r in wanted.values() for source in (str(r), r.table)],
         )  # fmt: skip
+        for entry in keys:
+            entry["listed"] = entry["listed"] if given.lists(entry["store"]) else None
         for entry in [*keys, *loose]:
             entry["reference"] = str(wanted[entry.pop("number")])
         facts = {
@@ -343,6 +369,9 @@ def explain_row(system: System, home: Home, table: str, row_id: str) -> Explanat
             "keys": keys,
             "loose": loose,
             "decided": decided,
+            "undecided": {
+                s: why for s in sorted({k["store"] for k in keys}) if (why := given.undecided(s)) is not None
+            },
             "evidence": _moments(given, keys[0]["store"] if keys else next(iter(wanted.values())).store[0]),
         }
     return Explanation(facts, row_in_words(facts))

@@ -21,6 +21,7 @@ _FORM = {
 _VERDICT = MEANING | {
     "matched": "kept: a row names it",
     "not_listed": "the last listing does not hold it",
+    "undecided": "the last reconciliation did not compare its store, so nothing is known of it",
     "not_compared": "no reference names this store: its objects are listed, not compared",
 }
 
@@ -141,8 +142,10 @@ def _key(facts: dict[str, Any]) -> Iterator[str]:
     if found:
         size = "unknown size" if found["size_bytes"] is None else format_size(found["size_bytes"])
         yield f"Listed with {size}, last modified {found['modified_at'] or 'at an unknown time'}."
-    else:
+    elif facts["store_listed"]:
         yield "It was not listed."
+    else:
+        yield "Whether it exists is not known: there is no listing of its store."
     yield ""
     yield "Searched, for exactly this key:"
     for source in facts["searched"]:
@@ -207,7 +210,11 @@ def _row(facts: dict[str, Any]) -> Iterator[str]:
     yield f"Row {shown(facts['row_id'])} of {facts['table']}:"
     for key in facts["keys"]:
         there = (
-            f"listed, {format_size(key['size_bytes'] or 0)}, {key['modified_at']}" if key["listed"] else "NOT LISTED"
+            f"listed, {format_size(key['size_bytes'] or 0)}, {key['modified_at']}"
+            if key["listed"]
+            else "NOT LISTED"
+            if key["listed"] is not None
+            else "not known, there is no listing of its store"
         )
         yield f"  - {key['reference']}{_nth(facts, key)}: {shown(key['key'])} in {key['store']}: {there}"
     for entry in facts["loose"]:
@@ -218,7 +225,9 @@ def _row(facts: dict[str, Any]) -> Iterator[str]:
         yield "  The last snapshot holds no such row, or the row names nothing."
     for item in facts["decided"]:
         yield f"Judged{_nth(facts, item)}: {item['item']} - {_VERDICT[item['item']]}. {item['reason'] or ''}".rstrip()
-    if facts["keys"] and not facts["decided"]:
+    for store, why in facts["undecided"].items():
+        yield f"Store {store} was not compared, so nothing is known of what it holds: {why}"
+    if facts["keys"] and not facts["decided"] and not facts["undecided"]:
         yield (
             "Judged: whole. At least one object that it names exists."
             if any(key["listed"] for key in facts["keys"])

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.cli.conftest import World
 
 LION = "assets/lion/pl_preview.png"
@@ -61,10 +63,27 @@ def test_a_whole_row_is_explained(reconciled: World) -> None:
     assert "Judged: whole." in text
 
 
-def test_a_table_that_nobody_reads_is_refused(reconciled: World) -> None:
-    done = reconciled.run("explain", "--row", "users", "1")
-    assert done.exit_code == 3
-    assert "Known: assets." in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "known"),
+    [
+        (["--row", "users", "1"], "Known: assets."),
+        ([LION, "--store", "nope"], "Known: pages."),
+        ([LION, "--store", "page"], "Did you mean 'pages'?"),
+    ],
+)
+def test_what_is_not_declared_is_a_usage_error_that_names_what_is(
+    reconciled: World, arguments: list[str], known: str
+) -> None:
+    done = reconciled.run("explain", *arguments)
+    assert done.exit_code == 2
+    assert known in done.stderr
+    told = reconciled.run("explain", *arguments, "--json")
+    assert (told.exit_code, json.loads(told.stdout)["error"]["type"]) == (2, "UnknownName")
+
+
+def test_an_undeclared_store_is_named_before_anything_was_reconciled(colouring: World) -> None:
+    done = colouring.run("explain", LION, "--store", "nope")
+    assert (done.exit_code, "Known: pages." in done.stderr) == (2, True)
 
 
 def test_nothing_is_explained_before_it_was_decided(colouring: World) -> None:

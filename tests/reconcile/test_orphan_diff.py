@@ -127,6 +127,9 @@ def test_a16_inventory_that_is_newer_than_the_references_is_not_compared(world: 
     diff = world.diff()
     assert (diff.artefact.verdict, diff.artefact.reason) == ("refused", "stale_inputs")
     assert not diff.compared()
+    told = diff.store()["message"]
+    assert "Nothing was deleted. Take the inventory and then the references again." in told
+    assert diff.artefact.evidence["message"] == told  # said once
 
 
 def test_references_of_another_declaration_are_refused(world: World) -> None:

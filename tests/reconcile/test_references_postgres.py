@@ -172,3 +172,41 @@ def test_undeclared_json_and_array_columns_are_found(world: PostgresWorld) -> No
         ("u2", "public.assets.urls"),
         ("m1", "public.assets.meta"),
     }
+
+
+def test_bytes_that_are_utf8_are_read_as_keys_and_no_others(world: PostgresWorld) -> None:
+    world.sql("CREATE TABLE blobs (id int, path bytea)", "INSERT INTO blobs VALUES (1, convert_to('a/é.png', 'UTF8'))")
+    system = world.system({"table": "blobs", "object": {"column": "path"}})
+    assert world.take(system).verdict == "complete"
+    assert world.keys(0) == ["a/é.png"]
+    world.sql("INSERT INTO blobs VALUES (2, '\\xff'::bytea)")
+    assert (world.take(system).verdict, world.take(system).uri) == ("refused", None)
+
+
+def test_lists_of_bytes_are_refused(world: PostgresWorld) -> None:
+    world.sql("CREATE TABLE blobs (id int, paths bytea[])", "INSERT INTO blobs VALUES (1, ARRAY['a'::bytea])")
+    taken = world.take(world.system({"table": "blobs", "object": {"array": "paths"}}))
+    assert (taken.verdict, taken.reason) == ("refused", "source_unavailable")
+    assert "bytea[]" in taken.evidence["message"]
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (["CREATE MATERIALIZED VIEW seen AS SELECT * FROM assets"], "materialized view"),
+        (
+            [
+                "CREATE FOREIGN DATA WRAPPER elsewhere",
+                "CREATE SERVER far FOREIGN DATA WRAPPER elsewhere",
+                "CREATE FOREIGN TABLE seen (id int, path text) SERVER far",
+            ],
+            "foreign table",
+        ),
+    ],
+    ids=["materialized view", "foreign table"],
+)
+def test_source_that_is_not_of_the_snapshot_is_refused(world: PostgresWorld, made: list[str], why: str) -> None:
+    world.sql(ASSETS, *made)
+    taken = world.take(world.system({"table": "seen", "object": {"column": "path"}}))
+    assert (taken.verdict, taken.reason, taken.uri) == ("refused", "source_unavailable", None)
+    assert why in taken.evidence["message"]

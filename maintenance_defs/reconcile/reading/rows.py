@@ -61,7 +61,11 @@ class Found:
 
 
 def column_of(table: Table, name: str, snapshot: Snapshot) -> str:
-    """The column as the database spells it. Raises SourceUnavailable when the table has none of that name."""
+    """The column as the database spells it. Raises SourceUnavailable when there is none, or it may not be read."""
+    if name in table.unreadable:
+        raise SourceUnavailable(
+            f"this role may not read column {name!r} of {table}. Nothing was read: {right_to_read(table, name)}"
+        )
     if name in table.columns:
         return name
     if snapshot.dialect == "sqlite":  # compares names without case
@@ -72,6 +76,12 @@ def column_of(table: Table, name: str, snapshot: Snapshot) -> str:
         f"table {table} has no column {name!r}; it has {', '.join(table.columns)}. Nothing was read: correct the "
         f"declaration, or apply the migration that adds it."
     )
+
+
+def right_to_read(table: Table, *columns: str) -> str:
+    """What gives a role of PostgreSQL the right to read these columns."""
+    names = ", ".join(f'"{column}"' for column in columns)
+    return f"GRANT USAGE ON SCHEMA {table.schema}, and GRANT SELECT ({names}) ON {table}, to it."
 
 
 def from_table(snapshot: Snapshot, table: Table) -> str:
