@@ -70,7 +70,7 @@ def azure(account: str, container: str, endpoint: str | None, secret: str | None
     if endpoint is not None:
         config["endpoint"] = endpoint
     display = f"az://{account}/{container}"
-    with _answered(display, "opening"):
+    with answered(display, "opening"):
         remote = AzureStore(config=config, client_options={"allow_http": base.startswith("http://")})  # type: ignore[arg-type]  # a typed dict of the very same keys
     return Cloud("azure", display, base, remote)
 
@@ -84,7 +84,7 @@ def google(bucket: str, endpoint: str | None, secret: str | None) -> Cloud:
     if endpoint is not None:
         config["base_url"] = endpoint
     display = f"gs://{bucket}"
-    with _answered(display, "opening"):
+    with answered(display, "opening"):
         remote = GCSStore(config=config, client_options={"allow_http": base.startswith("http://")})  # type: ignore[arg-type]  # a typed dict of the very same keys
     return Cloud("gcs", display, base, remote)
 
@@ -100,22 +100,22 @@ class CloudStore:
         self.display_url = cloud.display_url
         self.identity = f"{cloud.endpoint}/{cloud.display_url}"
         self._endpoint = cloud.endpoint
-        self._remote = cloud.remote
+        self.remote = cloud.remote
         self._seen = -SEEN_SECONDS
 
     def list(self, *, after: str | None = None, until: str | None = None) -> Iterator[pa.RecordBatch]:
         """Always reads everything: what obstore calls an offset begins at the key or behind it, as the server likes."""
-        with _answered(self.display_url, "listing"):
-            for chunk in obstore.list(self._remote, chunk_size=CHUNK_ROWS, return_arrow=True):
+        with answered(self.display_url, "listing"):
+            for chunk in obstore.list(self.remote, chunk_size=CHUNK_ROWS, return_arrow=True):
                 yield cut(_inventory(pa.record_batch(chunk)), after, until)
 
     def head(self, key: str) -> ObjectFacts | None:
         if not key or key.startswith("/") or key.endswith("/"):
             raise StoreDenied(f"{self.display_url}: obstore cannot ask for a key that begins or ends with '/'.")
         try:
-            with _answered(self.display_url, "HEAD"):
-                found = obstore.head(self._remote, key)
-        except _Missing:
+            with answered(self.display_url, "HEAD"):
+                found = obstore.head(self.remote, key)
+        except Missing:
             self._see_container()
             return None
         at = found["last_modified"].astimezone(UTC)
@@ -127,10 +127,15 @@ class CloudStore:
             answer = urllib3.request("HEAD", self._endpoint, timeout=10, retries=2, redirect=False)
         except urllib3.exceptions.HTTPError as error:
             raise StoreUnavailable(
-                f"{self.display_url} could not be reached ({type(error).__name__}). Nothing was read.", transient=True
+                f"{self.display_url} could not be reached ({type(error).__name__}). Nothing was read; check its URL "
+                "and that its server answers.",
+                transient=True,
             ) from None
         if "Date" not in answer.headers:
-            raise StoreUnavailable(f"{self.display_url} does not say what time it is. Nothing was read.")
+            raise StoreUnavailable(
+                f"{self.display_url} does not say what time it is. Nothing was read; check that its answers keep their "
+                "Date header on the way."
+            )
         return parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
 
     def incomplete_uploads(self) -> Iterator[tuple[str, datetime | None]]:
@@ -140,49 +145,49 @@ class CloudStore:
         return None  # obstore shows no versions
 
     def probe(self, *, write: bool = False) -> Capabilities:
-        with _answered(self.display_url, "listing"):
-            next(iter(obstore.list(self._remote, chunk_size=1)), None)
+        with answered(self.display_url, "listing"):
+            next(iter(obstore.list(self.remote, chunk_size=1)), None)
         if not write:
             return Capabilities(lists=True, notes=(OBSTORE_GAP,))
         canary = f"{OWN_PREFIX}probe/{uuid.uuid4().hex}"
         try:
-            with _answered(self.display_url, "writing a canary"):
-                obstore.put(self._remote, canary, b"canary")
+            with answered(self.display_url, "writing a canary"):
+                obstore.put(self.remote, canary, b"canary")
         except StoreUnavailable as error:
             return Capabilities(lists=True, writes=False, notes=(OBSTORE_GAP, str(error)))
         conditional_put = False
         try:
-            obstore.put(self._remote, canary, b"again", mode="create")
+            obstore.put(self.remote, canary, b"again", mode="create")
         except (PreconditionError, obstore.exceptions.AlreadyExistsError):
             conditional_put = True
-        with _answered(self.display_url, "removing the canary"):
-            obstore.delete(self._remote, canary)
+        with answered(self.display_url, "removing the canary"):
+            obstore.delete(self.remote, canary)
         # obstore's delete takes no condition at all.
         return Capabilities(True, True, True, None, False, conditional_put, None, (OBSTORE_GAP,))
 
     def put_file(self, key: str, source: Path) -> None:
-        with _answered(self.display_url, "uploading"):
-            obstore.put(self._remote, key, source)
+        with answered(self.display_url, "uploading"):
+            obstore.put(self.remote, key, source)
 
     def get_file(self, key: str, target: Path) -> None:
-        with _answered(self.display_url, "downloading"), target.open("wb") as file:
-            for chunk in obstore.get(self._remote, key).stream():
+        with answered(self.display_url, "downloading"), target.open("wb") as file:
+            for chunk in obstore.get(self.remote, key).stream():
                 file.write(chunk)
 
     def _see_container(self) -> None:
         """Raises StoreUnavailable when the container itself is gone, which HEAD of a key shows as 404 too."""
         if time.monotonic() - self._seen > SEEN_SECONDS:
-            with _answered(self.display_url, "listing"):
-                next(iter(obstore.list(self._remote, chunk_size=1)), None)
+            with answered(self.display_url, "listing"):
+                next(iter(obstore.list(self.remote, chunk_size=1)), None)
             self._seen = time.monotonic()
 
 
-class _Missing(StoreUnavailable):
+class Missing(StoreUnavailable):
     """404: of a key in HEAD, of the container elsewhere."""
 
 
 @contextmanager
-def _answered(what: str, doing: str) -> Iterator[None]:
+def answered(what: str, doing: str) -> Iterator[None]:
     """obstore's errors as ours. Their text is dropped: it may hold signed URLs."""
     try:
         yield
@@ -199,10 +204,11 @@ def _answered(what: str, doing: str) -> Iterator[None]:
                 f"{what} refused {doing}. Nothing was read; check the variables its credentials name."
             ) from None
         if isinstance(error, NotFoundError | FileNotFoundError) or status == "404":
-            raise _Missing(f"{what} does not exist ({doing}). Nothing was read; check its URL.") from None
+            raise Missing(f"{what} does not exist ({doing}). Nothing was read; check its URL.") from None
         kind = IncompleteListing if doing == "listing" else StoreUnavailable
         raise kind(
-            f"{what} failed at {doing} ({type(error).__name__}). Nothing was concluded.", transient=True
+            f"{what} failed at {doing} ({type(error).__name__}). Nothing was concluded; run it again when it answers.",
+            transient=True,
         ) from None
 
 

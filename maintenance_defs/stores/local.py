@@ -54,7 +54,7 @@ class LocalStore:
         A file that vanishes meanwhile is not listed; a folder that cannot be read, or a root that
         vanishes meanwhile, ends in StoreDenied or IncompleteListing.
         """
-        before = self._root()
+        before = self.root_facts()
         rows = _Rows()
         for folder, names in _walk(str(self.root)):
             rows.add(folder, names)
@@ -63,13 +63,16 @@ class LocalStore:
         if len(rows):
             yield cut(rows.take(), after, until)
         try:
-            now = self._root()
+            now = self.root_facts()
         except StoreUnavailable:
             raise IncompleteListing(
-                f"{self.display_url} vanished while it was listed. Nothing was concluded."
+                f"{self.display_url} vanished while it was listed. Nothing was concluded; run it again when it is "
+                "mounted."
             ) from None
         if (before.st_dev, before.st_ino) != (now.st_dev, now.st_ino):
-            raise IncompleteListing(f"{self.display_url} was replaced while it was listed. Nothing was concluded.")
+            raise IncompleteListing(
+                f"{self.display_url} was replaced while it was listed. Nothing was concluded; run it again."
+            )
 
     def head(self, key: str) -> ObjectFacts | None:
         """Facts of a regular file; None for anything else, and for keys that no file can have here."""
@@ -84,7 +87,7 @@ class LocalStore:
                 if stat.S_ISLNK(facts.st_mode):
                     return None
         except (FileNotFoundError, NotADirectoryError):
-            self._root()  # a file is only gone while its root is there
+            self.root_facts()  # a file is only gone while its root is there
             return None
         except (OSError, UnicodeEncodeError) as error:
             if isinstance(error, UnicodeEncodeError) or error.errno in (36, 63):  # ENAMETOOLONG on Linux, macOS
@@ -105,7 +108,7 @@ class LocalStore:
         return None
 
     def probe(self, *, write: bool = False) -> Capabilities:
-        self._root()
+        self.root_facts()
         lists = reads = False
         with suppress(StoreDenied):
             with os.scandir(self.root) as entries:
@@ -146,7 +149,7 @@ class LocalStore:
             raise StoreUnavailable(f"{key!r} cannot be a file below {self.display_url}. Nothing was written or read.")
         return self.root / key
 
-    def _root(self) -> os.stat_result:
+    def root_facts(self) -> os.stat_result:
         """The root as it is now. Raises FolderMissing, StoreDenied."""
         try:
             facts = self.root.stat()

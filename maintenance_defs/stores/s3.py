@@ -44,7 +44,9 @@ from maintenance_defs.stores.s3_pages import BUSY, read_pages, refusal
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
+READ_SECONDS = 60
 SIGNATURE_SECONDS = 300  # a signed page URL opens the listing to whoever sees it: keep it short
 BUCKET_SEEN_SECONDS = 60.0  # a HEAD of 404 may also mean that the bucket is gone: look that often
 Notes = list[str]  # spelled here: inside the class `list` is a method
@@ -78,29 +80,11 @@ class S3Store:
         """bucket: the name that URLs in the database use. Raises StoreUnavailable if no client can be made."""
         self._name = access.bucket
         self.bucket = bucket
+        self.access = access
         session = botocore.session.Session()
-        with self._answered("opening"):
-            self._client: S3Client = boto3.session.Session(
-                aws_access_key_id=access.key,
-                aws_secret_access_key=access.secret,
-                aws_session_token=access.token,
-                botocore_session=session,
-            ).client(
-                "s3",
-                endpoint_url=access.endpoint_url,
-                region_name=access.region or ("us-east-1" if access.endpoint_url else None),
-                config=Config(
-                    signature_version="s3v4",
-                    connect_timeout=10,
-                    read_timeout=60,
-                    max_pool_connections=MAX_RANGES,
-                    retries={"mode": "standard", "total_max_attempts": 6},
-                    s3={"addressing_style": access.addressing_style or ("path" if access.endpoint_url else "auto")},
-                    request_checksum_calculation="when_required",  # other servers refuse AWS's newer checksums
-                    response_checksum_validation="when_required",
-                ),
-            )
-        endpoint = self._client.meta.endpoint_url
+        with self.answered("opening"):
+            self.client = s3_client(access, session)
+        endpoint = self.client.meta.endpoint_url
         self.identity = f"{endpoint}/{self._name}"
         self.display_url = f"s3://{self._name}" + (f"?endpoint_url={endpoint}" if access.endpoint_url else "")
         self._http = _pool(endpoint, session.get_config_variable("ca_bundle"))
@@ -113,19 +97,26 @@ class S3Store:
                 asks["ContinuationToken"] = token
             if after is not None:
                 asks["StartAfter"] = after
-            with self._answered("signing"):
-                return self._client.generate_presigned_url("list_objects_v2", asks, SIGNATURE_SECONDS)
+            with self.answered("signing"):
+                return self.client.generate_presigned_url("list_objects_v2", asks, SIGNATURE_SECONDS)
 
         yield from bounded(read_pages(sign, self._http, self.display_url), after, until, self.display_url)
 
     def head(self, key: str) -> ObjectFacts | None:
         """Raises StoreDenied where the store will not say: neither there nor gone (F20)."""
+        found = self.describe(key)
+        return None if found is None else s3_facts(key, found)
+
+    def describe(self, key: str, version_id: str | None = None) -> HeadObjectOutputTypeDef | None:
+        """All that HEAD says of an object, or of one version of it. Raises as `head`."""
         if not key:
             return None
         try:
-            found = self._client.head_object(Bucket=self._name, Key=key)
+            if version_id is None:
+                return self.client.head_object(Bucket=self._name, Key=key)
+            return self.client.head_object(Bucket=self._name, Key=key, VersionId=version_id)
         except ClientError as error:
-            status, code = _said(error)
+            status, code = said(error)
             if status == 404 and code != "NoSuchBucket":
                 self._see_bucket()
                 return None
@@ -134,29 +125,25 @@ class S3Store:
             raise self._failed(error, "HEAD") from None
         except BotoCoreError as error:
             raise self._failed(error, "HEAD") from None
-        return ObjectFacts(
-            key,
-            found.get("ContentLength"),
-            found["LastModified"].astimezone(UTC) if "LastModified" in found else None,
-            _plain(found.get("ETag")),
-            found.get("VersionId"),
-        )
 
     def clock(self) -> datetime:
         """From the Date header of any answer, also of a refusal; whole seconds."""
         try:
-            headers = self._client.head_bucket(Bucket=self._name)["ResponseMetadata"]["HTTPHeaders"]
+            headers = self.client.head_bucket(Bucket=self._name)["ResponseMetadata"]["HTTPHeaders"]
         except ClientError as error:
             headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         except BotoCoreError as error:
             raise self._failed(error, "asking for the time") from None
         if "date" not in headers:
-            raise StoreUnavailable(f"{self.display_url} does not say what time it is. Nothing was read.")
+            raise StoreUnavailable(
+                f"{self.display_url} does not say what time it is. Nothing was read; check that its answers keep their "
+                "Date header on the way."
+            )
         return parsedate_to_datetime(headers["date"]).astimezone(UTC)
 
     def incomplete_uploads(self) -> Iterator[tuple[str, datetime | None]]:
-        with self._answered("listing uploads"):
-            for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._name):
+        with self.answered("listing uploads"):
+            for page in self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self._name):
                 for upload in page.get("Uploads", []):
                     began = upload.get("Initiated")
                     yield upload["Key"], began.astimezone(UTC) if began else None
@@ -167,8 +154,8 @@ class S3Store:
             return None
         count = size = 0
         try:
-            with self._answered("listing versions"):
-                pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._name)
+            with self.answered("listing versions"):
+                pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self._name)
                 for number, page in enumerate(pages):
                     if number >= NONCURRENT_PAGES:
                         return None
@@ -181,8 +168,8 @@ class S3Store:
 
     def probe(self, *, write: bool = False) -> Capabilities:
         notes: Notes = []
-        with self._answered("listing"):
-            page = self._client.list_objects_v2(Bucket=self._name, MaxKeys=1)
+        with self.answered("listing"):
+            page = self.client.list_objects_v2(Bucket=self._name, MaxKeys=1)
         reads: bool | None = None
         for item in page.get("Contents", [])[:1]:
             try:
@@ -194,15 +181,15 @@ class S3Store:
             return Capabilities(lists=True, reads=reads, versioned=versioned)
         canary = f"{OWN_PREFIX}probe/{uuid.uuid4().hex}"
         try:
-            with self._answered("writing a canary"):
-                self._client.put_object(Bucket=self._name, Key=canary, Body=b"canary")
+            with self.answered("writing a canary"):
+                self.client.put_object(Bucket=self._name, Key=canary, Body=b"canary")
         except StoreUnavailable as error:
             return Capabilities(True, reads, False, versioned=versioned, notes=(str(error),))
         conditional_put = self._refuses(
-            lambda: self._client.put_object(Bucket=self._name, Key=canary, IfNoneMatch="*"), "conditional put", notes
+            lambda: self.client.put_object(Bucket=self._name, Key=canary, IfNoneMatch="*"), "conditional put", notes
         )
         conditional_delete = self._refuses(
-            lambda: self._client.delete_object(Bucket=self._name, Key=canary, IfMatch=WRONG_ETAG),
+            lambda: self.client.delete_object(Bucket=self._name, Key=canary, IfMatch=WRONG_ETAG),
             "conditional delete",
             notes,
         )
@@ -210,18 +197,18 @@ class S3Store:
         return Capabilities(True, True, True, None, conditional_delete, conditional_put, versioned, tuple(notes))
 
     def put_file(self, key: str, source: Path) -> None:
-        with self._answered("uploading"):
-            self._client.upload_file(str(source), self._name, key)
+        with self.answered("uploading"):
+            self.client.upload_file(str(source), self._name, key)
 
     def get_file(self, key: str, target: Path) -> None:
-        with self._answered("downloading"):
-            self._client.download_file(self._name, key, str(target))
+        with self.answered("downloading"):
+            self.client.download_file(self._name, key, str(target))
 
     def _versioned(self) -> bool | None:
         try:
-            with self._answered("asking for versioning"):
+            with self.answered("asking for versioning"):
                 # Suspended counts: old versions are still there.
-                return "Status" in self._client.get_bucket_versioning(Bucket=self._name)
+                return "Status" in self.client.get_bucket_versioning(Bucket=self._name)
         except StoreUnavailable:  # denied, or a server that knows no versions
             return None
 
@@ -230,9 +217,9 @@ class S3Store:
         if time.monotonic() - self._bucket_seen < BUCKET_SEEN_SECONDS:
             return
         try:
-            self._client.head_bucket(Bucket=self._name)
+            self.client.head_bucket(Bucket=self._name)
         except ClientError as error:
-            if _said(error)[0] != 403:  # may not ask for the bucket, yet was told 404 for the key: it is there
+            if said(error)[0] != 403:  # may not ask for the bucket, yet was told 404 for the key: it is there
                 raise self._failed(error, "HEAD of the bucket") from None
         except BotoCoreError as error:
             raise self._failed(error, "HEAD of the bucket") from None
@@ -243,7 +230,7 @@ class S3Store:
         try:
             request()
         except ClientError as error:
-            status, code = _said(error)
+            status, code = said(error)
             if status != 412:
                 notes.append(f"{what}: {status} {code}")
             return status == 412
@@ -251,16 +238,16 @@ class S3Store:
 
     def _remove_canary(self, canary: str, notes: Notes) -> None:
         try:
-            self._client.delete_object(Bucket=self._name, Key=canary)
+            self.client.delete_object(Bucket=self._name, Key=canary)
             if self._versioned():
-                page = self._client.list_object_versions(Bucket=self._name, Prefix=canary)
+                page = self.client.list_object_versions(Bucket=self._name, Prefix=canary)
                 for version in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
-                    self._client.delete_object(Bucket=self._name, Key=canary, VersionId=version["VersionId"])
+                    self.client.delete_object(Bucket=self._name, Key=canary, VersionId=version["VersionId"])
         except (ClientError, BotoCoreError) as error:
             notes.append(f"the canary {canary} could not be removed: {type(error).__name__}")
 
     @contextmanager
-    def _answered(self, doing: str) -> Iterator[None]:
+    def answered(self, doing: str) -> Iterator[None]:
         """Errors of boto3 as ours, without its text."""
         try:
             yield
@@ -270,7 +257,7 @@ class S3Store:
     def _failed(self, error: Exception, doing: str) -> StoreUnavailable:
         what = f"s3://{self._name} ({doing})"
         if isinstance(error, ClientError):
-            return refusal(what, *_said(error), _headers(error).get("x-amz-bucket-region"))
+            return refusal(what, *said(error), _headers(error).get("x-amz-bucket-region"))
         if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
             return StoreDenied(
                 f"{what}: no usable credentials were found ({type(error).__name__}). Nothing was read; set the "
@@ -284,7 +271,41 @@ class S3Store:
         )
 
 
-def _said(error: ClientError) -> tuple[int, str]:
+def s3_client(access: S3Access, session: botocore.session.Session, attempts: int = 6) -> S3Client:
+    """attempts: of one request, in all. 1 for acts: whether one that was not answered was done, must be asked first."""
+    return boto3.session.Session(
+        aws_access_key_id=access.key,
+        aws_secret_access_key=access.secret,
+        aws_session_token=access.token,
+        botocore_session=session,
+    ).client(
+        "s3",
+        endpoint_url=access.endpoint_url,
+        region_name=access.region or ("us-east-1" if access.endpoint_url else None),
+        config=Config(
+            signature_version="s3v4",
+            connect_timeout=10,
+            read_timeout=READ_SECONDS,
+            max_pool_connections=MAX_RANGES,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            s3={"addressing_style": access.addressing_style or ("path" if access.endpoint_url else "auto")},
+            request_checksum_calculation="when_required",  # other servers refuse AWS's newer checksums
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+def s3_facts(key: str, found: HeadObjectOutputTypeDef) -> ObjectFacts:
+    return ObjectFacts(
+        key,
+        found.get("ContentLength"),
+        found["LastModified"].astimezone(UTC) if "LastModified" in found else None,
+        plain(found.get("ETag")),
+        found.get("VersionId"),
+    )
+
+
+def said(error: ClientError) -> tuple[int, str]:
     """HTTP status and S3's error code."""
     response = error.response
     code = str(response.get("Error", {}).get("Code", ""))
@@ -295,7 +316,7 @@ def _headers(error: ClientError) -> dict[str, str]:
     return error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
 
 
-def _plain(etag: str | None) -> str | None:
+def plain(etag: str | None) -> str | None:
     return etag.removeprefix("W/").strip('"') or None if etag else None
 
 

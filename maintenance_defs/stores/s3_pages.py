@@ -76,7 +76,7 @@ def read_pages(sign: Callable[[str | None], str], http: urllib3.PoolManager, wha
         if page.token in (token, landmark):
             raise IncompleteListing(
                 f"{what} sent the continuation token of page {number + 1} before: its listing runs in a circle. "
-                "Nothing was concluded from it."
+                "Nothing was concluded from it; look for a proxy that repeats answers, or ask another endpoint of it."
             )
         token = page.token
         number += 1
@@ -262,7 +262,9 @@ def refusal(what: str, status: int, code: str | None, region: str | None = None)
         )
     if status == 404 and code in (None, "", "NoSuchBucket"):
         return StoreUnavailable(f"{what} answered {said}: there is no such bucket. Nothing was read; check its URL.")
-    return StoreUnavailable(f"{what} answered {said}. Nothing was read.", transient=status in BUSY)
+    busy = status in BUSY
+    what_next = "run it again when its server is well" if busy else "check the store's URL, and what its server logs"
+    return StoreUnavailable(f"{what} answered {said}. Nothing was read; {what_next}.", transient=busy)
 
 
 def _error_code(body: bytes) -> str | None:

@@ -1,0 +1,64 @@
+"""Many keys of a bucket as they are now: HEAD by HEAD in threads, or one listing where they lie close together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from maintenance_defs.core.errors import StoreUnavailable
+from maintenance_defs.stores.acting import Look
+from maintenance_defs.stores.base import ObjectFacts
+from maintenance_defs.stores.ranges import MAX_RANGES, UnorderedListing
+from maintenance_defs.stores.s3 import S3Store
+
+DENSE_KEYS = 20  # fewer are cheaper to ask for one by one than a page of a listing
+SPARSE_ROWS = 20  # a range with more listed rows for each key asked for is not dense
+STRIKES = 16  # so many unanswered HEADs, and the store counts as down for the rest of one look
+
+
+def look(store: S3Store, keys: Sequence[str], *, dense: bool = False) -> Look:
+    """Keys that a listing does not show are asked for by HEAD before they count as absent."""
+    found: Look = {}
+    rest = list(dict.fromkeys(keys))
+    if dense and len(rest) >= DENSE_KEYS:
+        _list_range(store, rest, found)
+        rest = [key for key in rest if key not in found]
+    down: list[StoreUnavailable] = []
+
+    def head(key: str) -> ObjectFacts | StoreUnavailable | None:
+        if len(down) >= STRIKES:
+            return down[0]
+        try:
+            return store.head(key)
+        except StoreUnavailable as error:
+            if error.transient:
+                down.append(error)
+            return error
+
+    if len(rest) == 1:
+        return found | {rest[0]: head(rest[0])}
+    with ThreadPoolExecutor(MAX_RANGES, "looking") as threads:
+        return found | dict(zip(rest, threads.map(head, rest), strict=True))
+
+
+def _list_range(store: S3Store, keys: Sequence[str], found: Look) -> None:
+    """What one listing from the first to the last key shows of them; gives up where the range is sparse."""
+    ordered = sorted(keys)  # Python's order of text is that of its UTF-8 bytes
+    found[ordered[0]] = look(store, ordered[:1])[ordered[0]]  # a range begins behind its first key
+    wanted = pa.array(ordered, pa.string())
+    rows = 0
+    try:
+        for batch in store.list(after=ordered[0], until=ordered[-1]):
+            hits = batch.filter(pc.and_(pc.is_in(batch["key"], wanted), pc.is_null(batch["mark"])))
+            for row in hits.to_pylist():
+                found[row["key"]] = ObjectFacts(row["key"], row["size_bytes"], row["modified_at"], row["etag"])
+            rows += batch.num_rows
+            if rows > 1000 + SPARSE_ROWS * len(ordered):
+                return
+    except UnorderedListing:
+        return
+    except StoreUnavailable as error:  # nothing is concluded about what was not read
+        found |= {key: error for key in ordered if key not in found}
