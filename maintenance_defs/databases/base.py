@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -28,11 +28,12 @@ class DatabaseEvidence:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it was found: qualified, with its columns and their type names."""
+    """A table as it was found: qualified, with its columns, their type names, and those this role may not read."""
 
     schema: str | None
     name: str
     columns: dict[str, str]
+    unreadable: set[str] = field(default_factory=set)
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}" if self.schema else self.name

@@ -169,7 +169,8 @@ class EmbeddedPostgres:
             pass  # alive, of another user
         if _works_in(pid, self._data):
             return pid
-        pid_file.unlink()  # the number now belongs to another process: the server would refuse to start
+        # The number now belongs to another process, and the server would refuse to start. No file: it has just ended.
+        pid_file.unlink(missing_ok=True)
         return None
 
     # Starting and stopping ------------------------------------------------------------------

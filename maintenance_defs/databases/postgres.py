@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import adbc_driver_manager
+import psycopg2
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi as adbc
 from sqlalchemy import URL, Connection, create_engine, make_url
@@ -218,13 +219,7 @@ class PostgresSnapshot:
         return quote(identifier)
 
     def as_text(self, column: str, type_name: str) -> str:
-        if type_name == "text":
-            return column  # bare, so that an index on it serves
-        if type_name.endswith("[]"):
-            return f"to_json({column})::text"
-        if type_name == "bpchar" or re.fullmatch(r"character(\(\d+\))?", type_name):
-            return f"textin(bpcharout({column}))"  # the cast to text would cut the padding off (C12)
-        return f"{column}::text"
+        return as_text(column, type_name)
 
     def as_instant(self, column: str, type_name: str) -> str:
         kind = re.sub(r"\(\d+\)", "", type_name)
@@ -285,6 +280,17 @@ class PostgresSnapshot:
             yield
 
 
+def as_text(column: str, type_name: str) -> str:
+    """See Snapshot.as_text."""
+    if type_name == "text":
+        return column  # bare, so that an index on it serves
+    if type_name.endswith("[]"):
+        return f"to_json({column})::text"
+    if type_name == "bpchar" or re.fullmatch(r"character(\(\d+\))?", type_name):
+        return f"textin(bpcharout({column}))"  # the cast to text would cut the padding off (C12)
+    return f"{column}::text"
+
+
 def _tables(catalog: list[dict[str, Any]]) -> list[tuple[bool, Table]]:
     """(whether tables() lists it, the table): base tables and partitioned parents, not partitions or views."""
     found: dict[tuple[str, str], tuple[bool, Table]] = {}
@@ -292,6 +298,8 @@ def _tables(catalog: list[dict[str, Any]]) -> list[tuple[bool, Table]]:
         listed = row["kind"] in ("r", "p") and not row["is_partition"]
         _, table = found.setdefault((row["schema"], row["name"]), (listed, Table(row["schema"], row["name"], {})))
         table.columns[row["column"]] = row["type"]
+        if not (row["usable"] and row["readable"]):
+            table.unreadable.add(row["column"])
     return list(found.values())
 
 
@@ -322,7 +330,7 @@ def explained(display_url: str, url: URL) -> Iterator[None]:
     """Turn the drivers' errors into ours: no URL, no password, no SQL text with values in it."""
     try:
         yield
-    except (SQLAlchemyError, adbc_driver_manager.Error, OSError, pa.ArrowException) as error:
+    except (SQLAlchemyError, psycopg2.Error, adbc_driver_manager.Error, OSError, pa.ArrowException) as error:
         driver = getattr(error, "orig", None) or error
         code = getattr(driver, "pgcode", None) or getattr(driver, "sqlstate", None) or ""
         said = str(driver).split("Query was:")[0].split("\nLINE ")[0].strip().split("\n")[0]

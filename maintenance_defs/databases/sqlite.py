@@ -147,7 +147,7 @@ class SqliteSnapshot:
         return f"({expression}) COLLATE BINARY"
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> pa.RecordBatchReader:
-        statement, values = for_driver(sql, [_bound(value) for value in parameters], "qmark")
+        statement, values = for_driver(sql, [bound(value) for value in parameters], "qmark")
         with self._explained():
             cursor = self._connection.execute(statement, values)
 
@@ -158,8 +158,8 @@ class SqliteSnapshot:
             return columnar.reader([column[0] for column in cursor.description], sql, fetch, cursor.close)
 
     def rows(self, sql: str, parameters: dict[str, Any] | None = None, limit: int = 1000) -> list[dict[str, Any]]:
-        bound = {name: _bound(value) for name, value in (parameters or {}).items()}
-        statement, values = for_driver(sql, bound, "named")
+        said = {name: bound(value) for name, value in (parameters or {}).items()}
+        statement, values = for_driver(sql, said, "named")
         with self._explained(), closing(self._connection.execute(statement, values)) as cursor:
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchmany(limit)]
@@ -172,7 +172,7 @@ def _text(value: bytes) -> str:
         return NOT_UTF8 + value.decode("utf-8", "backslashreplace")
 
 
-def _bound(value: Any) -> Any:
+def bound(value: Any) -> Any:
     """Instants as as_instant() writes them, so that the two compare as text."""
     if isinstance(value, datetime):
         aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from maintenance_defs.core.errors import SourceUnavailable
-from maintenance_defs.databases import open_database
+from maintenance_defs.databases import embedded, open_database
 from maintenance_defs.databases.embedded import EmbeddedPostgres
 
 USE = """
@@ -127,6 +127,26 @@ def test_stale_pid_file_that_names_a_stranger_does_not_block(folder: Path) -> No
         (folder / "data" / "postmaster.pid").write_text("\n".join([str(stranger), *lines[1:]]) + "\n")
         with EmbeddedPostgres(folder, durable=False) as server:
             assert answers(server.url())
+
+
+def test_server_that_ends_while_it_is_looked_at_has_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes its file along, between our reading of it and our look at the process."""
+    looks = 0
+    look = embedded._works_in
+
+    def slowly(pid: int, data: Path) -> bool:
+        nonlocal looks
+        looks += 1
+        deadline = time.monotonic() + 30
+        while looks == 2 and Path(f"/proc/{pid}/cmdline").read_bytes() and time.monotonic() < deadline:
+            time.sleep(0.01)  # until it is a zombie
+        return look(pid, data)
+
+    with EmbeddedPostgres(folder, durable=False) as server:
+        monkeypatch.setattr(embedded, "_works_in", slowly)
+    assert looks == 2
+    assert not server.running
+    assert not (folder / "data" / "postmaster.pid").exists()
 
 
 def test_interrupted_first_start_begins_anew(folder: Path) -> None:
