@@ -1,6 +1,7 @@
 """The control database: one row per artefact, the pairs of database and store, and the trigger's requests.
 
-Findings have their own file, `findings.py`; their methods are handed on here.
+Findings have their own file, `findings.py`; their methods are handed on here. What retention keeps
+(plans, consent, ledger, quarantine, holds) has a room of its own, `retention/`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from maintenance_defs.control import findings
+from maintenance_defs.control.alone import alone
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.connect import connect
+from maintenance_defs.control.retention import RetentionState
 from maintenance_defs.control.tables import artefact, pair_fingerprint, request
 from maintenance_defs.core.errors import ArtefactError
 
@@ -47,6 +50,7 @@ class Control:
     def __init__(self, engine: sa.Engine, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._engine = engine
         self._clock = clock
+        self.retention = RetentionState(engine, clock)
 
     @classmethod
     def open(cls, url: str) -> Control:
@@ -60,6 +64,12 @@ class Control:
     def _write(self) -> Iterator[sa.Connection]:
         with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def alone(self, system: str, wait_seconds: float = 0) -> Iterator[None]:
+        """No other process works on the system meanwhile (M04). Raises Busy after `wait_seconds`."""
+        with alone(self._engine, system, wait_seconds):
+            yield
 
     # Artefacts
 

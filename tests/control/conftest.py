@@ -2,13 +2,14 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from maintenance_defs.control.artefacts import Artefact
+from maintenance_defs.control.connect import connect
 from maintenance_defs.control.database import Control
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -26,6 +27,32 @@ def control_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def control(control_url: str) -> Iterator[Control]:
     opened = Control.open(control_url)
+    yield opened
+    opened.close()
+
+
+class Clock:
+    """Stands at noon until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def at_noon(control_url: str, clock: Clock) -> Iterator[Control]:
+    """A control database whose time a test moves."""
+    opened = Control(connect(control_url), clock)
     yield opened
     opened.close()
 

@@ -3,19 +3,28 @@
 import fcntl
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
+from maintenance_defs.control import connect as connecting
+from maintenance_defs.control import tables
+from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.connect import MIGRATION_LOCK, VERSION_TABLE, connect
 from maintenance_defs.control.database import Control
 from maintenance_defs.control.tables import metadata
 from maintenance_defs.core.errors import DeclarationError, SourceUnavailable
+
+from .conftest import NOON
 
 OPEN = """
 import sys, time
@@ -81,6 +90,28 @@ def test_opening_again_changes_nothing(control_url: str) -> None:
     second = Control.open(control_url)
     assert len(second.pending_requests()) == 1
     second.close()
+
+
+def test_a_database_of_the_first_version_keeps_what_it_holds(
+    control_url: str, artefact: Callable[..., Artefact]
+) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(connecting.__file__).parent / "migrations"))
+    engine = sa.create_engine(control_url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    with engine.begin() as connection:
+        assert "plan" not in sa.inspect(connection).get_table_names()
+        kept = artefact(evidence={"orphans": 3})
+        values = asdict(kept) | {"inputs": [], "recorded_at": NOON}
+        connection.execute(tables.artefact.insert(), values)
+    engine.dispose()
+    control = Control.open(control_url)
+    assert control.get(kept.id) == kept
+    assert control.retention.plans("shop") == []
+    control.record(artefact())
+    control.close()
 
 
 def test_a_database_of_a_newer_version_is_refused(control_url: str) -> None:
