@@ -1,7 +1,7 @@
 """One declared system as three assets with their checks, and the job that runs them in order."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from maintenance_defs.components.words import describe_diff, describe_inventory,
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.errors import MaintenanceError, Refused
+from maintenance_defs.core.errors import Busy, MaintenanceError, Refused
 from maintenance_defs.core.quantities import parse_instant
 from maintenance_defs.reconcile.inventory import take_inventory
 from maintenance_defs.reconcile.orphan_diff import take_orphan_diff
@@ -23,6 +23,7 @@ from maintenance_defs.reconcile.references import take_references
 from maintenance_defs.reporting.report import Report
 
 TAG = "maintenance/system"
+BUSY_SECONDS = 3600  # a step waits so long for another process that reconciles the same system
 RETRIES, RETRY_SECONDS = 2, 30  # of what may be over soon; longer outages are the next run's business
 DATABASE_KINDS = frozenset({"postgres", "postgresql", "sqlite", "mysql", "mariadb", "mssql", "oracle"})
 MAX_KINDS = 3  # Dagster's own limit
@@ -117,7 +118,7 @@ def _inventory(system: System) -> dg.AssetsDefinition:
     )
     def inventory(context: dg.AssetExecutionContext, config: Reconcile, home: dg.ResourceParam[Home]) -> Steps:
         found = []
-        with _told():
+        with _told(), _alone(context, system, home):
             for store in system.stores:
                 found.append(take_inventory(system, store, home, run_id=context.run.run_id, as_of=config.instant()))
                 _log(context, found[-1])
@@ -143,7 +144,7 @@ def _references(system: System, folder: Path) -> dg.AssetsDefinition:
     )
     def references(context: dg.AssetExecutionContext, config: Reconcile, home: dg.ResourceParam[Home]) -> Steps:
         before = home.control.latest(system.name, "references", verdict="complete")
-        with _told():
+        with _told(), _alone(context, system, home):
             as_of = config.instant() or _instant_of_run(system, home, context.run.run_id)
             found = take_references(system, home, folder=folder, run_id=context.run.run_id, as_of=as_of)
         _log(context, found)
@@ -165,7 +166,7 @@ def _orphan_diff(system: System) -> dg.AssetsDefinition:
         pool=f"store_{system.name}",  # it asks the stores again for what seems to be missing
     )
     def orphan_diff(context: dg.AssetExecutionContext, config: Reconcile, home: dg.ResourceParam[Home]) -> Steps:
-        with _told():
+        with _told(), _alone(context, system, home):
             found = take_orphan_diff(system, home, run_id=context.run.run_id, as_of=config.instant())
             facts = Report.load(system, home, found).facts
         _log(context, found)
@@ -192,6 +193,18 @@ def _log(context: dg.AssetExecutionContext, artefact: Artefact) -> None:
     else:
         message = artefact.evidence.get("message") or ""
         context.log.warning(f"{what}: {artefact.verdict} ({artefact.reason}). {message}")
+
+
+@contextmanager
+def _alone(context: dg.AssetExecutionContext, system: System, home: Home) -> Iterator[None]:
+    """Not while another process works on the system; said before it waits (M04)."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(home.control.alone(system.name))
+        except Busy:
+            context.log.info(f"{system.name} is being reconciled by another process: waiting for it.")
+            held.enter_context(home.control.alone(system.name, BUSY_SECONDS))
+        yield
 
 
 @contextmanager

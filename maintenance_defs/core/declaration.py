@@ -7,32 +7,35 @@ adds file and line to what goes wrong.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
+from maintenance_defs.core.policy import Policy
 from maintenance_defs.core.quantities import Duration, SizeBytes
+from maintenance_defs.core.retention_rules import check_retention
+from maintenance_defs.core.vocabulary import (
+    PLACEHOLDER,
+    Declared,
+    EnvName,
+    Name,
+    OneOrMore,
+    Sql,
+    Strings,
+    Word,
+    Words,
+    template_columns,
+)
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
-Sql = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-# One value or a list of them, as is usual in YAML.
-OneOrMore = BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
-Strings = Annotated[tuple[str, ...], OneOrMore]
-# Names of tables, columns and the like. An empty list would be a reference that refers to nothing, in silence.
-Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Words = Annotated[tuple[Word, ...], OneOrMore, Field(min_length=1)]
+__all__ = ["Declared", "EnvName", "Name", "OneOrMore", "Sql", "Strings", "Word", "Words", "template_columns"]
 
 OWN_PREFIX = ".maintenance/"  # quarantine, probes and archives of ours; in no scope, ever (E07)
-
-
-class Declared(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Database(Declared):
@@ -256,6 +259,15 @@ class System(Declared):
     report: Literal["tables", "storage_maintenance"] = "tables"
     drift_scan: bool = True  # look for keys in columns that nobody declared (D12)
     kinds: Strings = ()
+    retention: dict[Name, Policy] = {}
+    presets: dict[Name, dict[Name, str]] = {}  # testing, production -> timing -> '30 d' or a cron expression
+    preset: Name | None = None
+    preset_env: EnvName | None = None  # a variable that chooses another one
+
+    @model_validator(mode="after")
+    def _retention_is_meant(self) -> Self:
+        check_retention(self)
+        return self
 
     @model_validator(mode="after")
     def _names_meet(self) -> Self:
@@ -283,24 +295,25 @@ class System(Declared):
         return ((n, r) for n, r in enumerate(self.references) if store in r.store)
 
 
-_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def template_columns(template: str) -> tuple[str, ...]:
-    """The columns a template names, in order; raises ValueError on a stray brace."""
-    rest = _PLACEHOLDER.sub("", template)
-    if "{" in rest or "}" in rest:
-        raise ValueError(f"template {template!r} has a brace that encloses no column name")
-    return tuple(dict.fromkeys(_PLACEHOLDER.findall(template)))
-
-
 def key_pattern_regex(pattern: str) -> str:
     """`raw/{timestamp}.wav` -> an anchored RE2 expression; a placeholder is one or more characters but '/'."""
     template_columns(pattern)
-    parts = _PLACEHOLDER.split(pattern)
+    parts = PLACEHOLDER.split(pattern)
     return "".join("[^/]+" if n % 2 else re.escape(part) for n, part in enumerate(parts))
 
 
 def config_digest(system: System) -> str:
-    """SHA-256 of everything that is declared: two runs with the same digest asked the same."""
-    return hashlib.sha256(system.model_dump_json().encode()).hexdigest()
+    """SHA-256 of everything that a reconciliation depends on: two runs with the same digest asked the same."""
+    return hashlib.sha256(system.model_dump_json(exclude=_RETENTION).encode()).hexdigest()
+
+
+def policy_digest(system: System, policy: str, timings: Mapping[str, str]) -> str:
+    """SHA-256 of all that a plan and its approval depend on (I9, H19): the whole declaration and its timings here.
+
+    timings: what presets and variables resolve to in this deployment.
+    """
+    said = [system.model_dump_json(), policy, json.dumps(dict(timings), sort_keys=True)]
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()
+
+
+_RETENTION = {"retention", "presets", "preset", "preset_env"}

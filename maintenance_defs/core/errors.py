@@ -3,8 +3,14 @@
     MaintenanceError
     ├── DeclarationError        YAML says something that cannot be meant (file, line)
     ├── EnvironmentMissing      a named environment variable is not set
+    ├── UnknownName             somebody asks for a store or table that the declaration does not name
     ├── Refused                 inputs are readable, but no claim may be built on them
-    │   └── AsOfInTheFuture     the instant asked for is later than a clock that was read
+    │   ├── AsOfInTheFuture     the instant asked for is later than a clock that was read
+    │   ├── ConsentRefused      an approval, or what it stands for, does not hold
+    │   ├── Busy                another run holds the system or the plan
+    │   ├── LeaseLost           this run no longer holds the plan it works on
+    │   ├── Paused              a person switched the system or policy off
+    │   └── Held                a hold covers what was about to be done
     ├── SourceUnavailable       a database, table or column could not be read
     │   └── RowSecurity         row-level security would hide rows
     ├── StoreUnavailable        a store could not be reached or listed
@@ -17,6 +23,8 @@ trying again may help; only those are retried.
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 
 class MaintenanceError(Exception):
@@ -44,6 +52,14 @@ class EnvironmentMissing(MaintenanceError):
         )
 
 
+class UnknownName(MaintenanceError):
+    """What was asked for is not declared: a word on the command line, nothing about the data."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
 class Refused(MaintenanceError):
     """The run's verdict is `refused(reason)`: `reason` is one word for machines, the text for people."""
 
@@ -57,6 +73,52 @@ class AsOfInTheFuture(Refused):
 
     def __init__(self, message: str) -> None:
         super().__init__("as_of_in_the_future", message)
+
+
+class ConsentRefused(Refused):
+    """Wrong digest, count, state or person, or too late (H02, H04, I9). `expected` and `given` are the numbers."""
+
+    def __init__(self, reason: str, message: str, *, expected: object = None, given: object = None) -> None:
+        self.expected = expected
+        self.given = given
+        super().__init__(reason, message)
+
+
+class Busy(Refused):
+    """Another process reconciles the system, or another run acts on it (M04). Trying again later may help."""
+
+    transient = True
+
+    def __init__(
+        self, message: str, *, plan_id: str | None = None, owner: str | None = None, since: datetime | None = None
+    ) -> None:
+        self.plan_id = plan_id
+        self.owner = owner
+        self.since = since
+        super().__init__("busy", message)
+
+
+class LeaseLost(Refused):
+    """The lease lapsed or was taken over: whoever gets this must stop acting at once (I11)."""
+
+    def __init__(self, plan_id: str, message: str) -> None:
+        self.plan_id = plan_id
+        super().__init__("lease_lost", message)
+
+
+class Paused(Refused):
+    """The system or policy is paused (C-14)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("paused", message)
+
+
+class Held(Refused):
+    """Holds cover some of the steps; none was recorded (K11). `places` are their positions in what was given."""
+
+    def __init__(self, message: str, places: dict[int, int]) -> None:
+        self.places = places  # position -> id of a hold that covers it
+        super().__init__("held", message)
 
 
 class SourceUnavailable(MaintenanceError):

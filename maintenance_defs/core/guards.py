@@ -105,14 +105,14 @@ def mass_missing(
     return Guard("mass_missing", status, store, round(percent, 2), limits.max_missing_percent, message)
 
 
-def orphan_ratio(store: str, orphans: int, in_scope: int, references: int, limits: Guards) -> Guard:
+def orphan_ratio(store: str, orphans: int, in_scope: int, claims: int, limits: Guards) -> Guard:
     """An implausible share of the scope is orphaned (G03). Of nothing there is no share: refused.
 
-    A store that is empty and that no row names is merely not in use yet: nothing can come of it.
+    A store that is empty and of which no row claims an object is merely not in use yet: nothing can come of it.
     """
     limit = limits.max_orphan_percent
-    if in_scope == 0 and references == 0:
-        message = f"store '{store}' holds no object in scope and no row names any: there was nothing to compare."
+    if in_scope == 0 and claims == 0:
+        message = f"store '{store}' holds no object in scope and no row claims any: there was nothing to compare."
         return Guard("orphan_ratio", "warn", store, None, limit, message)
     if in_scope == 0:
         message = (

@@ -82,7 +82,7 @@ def take_references(
                 with TemporaryDirectory(dir=staged.path) as spool, calculator(Path(spool)) as con:
                     resolver.prepare(con)
                     reading = Reading(snapshot, con, store_names(system, home), Path(spool), progress)
-                    evidence["sources"], aside = _read_sources(reading, system, staged.path)
+                    evidence["sources"], aside = read_sources(reading, system, staged.path)
                     evidence["checks"] = run_checks(reading, system, at, _made(staged.path / "checks"))
                     evidence["queries"] = run_queries(snapshot, system, at, folder)
                     evidence |= drift.scan(reading, system, listed, aside, staged.path)
@@ -105,7 +105,7 @@ def take_references(
     return artefact
 
 
-def _read_sources(
+def read_sources(
     reading: Reading, system: System, folder: Path
 ) -> tuple[list[dict[str, Any]], list[tuple[Reference, Path]]]:
     """What each declared reference gave, in order of declaration; and what they want protected besides."""

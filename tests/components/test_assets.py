@@ -94,10 +94,18 @@ def test_what_the_ui_shows_stays_small(run: Run, club: Club) -> None:
         for item in values.values():
             assert not isinstance(item, list) or (len(item) <= 10 and all(len(row) <= 4 for row in item))
             assert not isinstance(item, str) or len(item) < 1000
+            assert not isinstance(item, list) or all(len(str(cell)) <= 60 for row in item for cell in row.values())
     assert (shown["orphan_diff"]["orphans"], shown["orphan_diff"]["missing_rows"]) == (32, 31)
     assert shown["orphan_diff"]["dagster/row_count"] == 63
     for event in result.get_asset_check_evaluations():
         assert sum(len(str(value(item))) for item in event.metadata.values()) < 5000
+
+
+def test_a_summary_stays_below_the_limit_at_which_the_ui_hides_it() -> None:  # M02
+    assert metadata.markdown(["w" * 500], "c" * 400).endswith("c")
+    assert metadata.markdown(["w" * 500], "c" * 500) == "w" * 500  # the chart goes first
+    cut = metadata.markdown(["w" * 5000], "c")
+    assert (len(cut), cut[-2:]) == (999, "w…")
 
 
 def test_a_check_is_about_the_materialisation_of_its_own_run(run: Run) -> None:
@@ -154,6 +162,31 @@ def test_when_no_store_can_be_listed_nothing_runs_on_the_previous_inventory(run:
     alone = run("references", "orphan_diff")  # asked for: it says that there is nothing to compare with
     assert "orphans" not in materialised(alone).get("orphan_diff", {})
     assert not checks(alone)["orphan_diff.plausible"][0]
+
+
+def test_one_store_that_fails_is_not_compared_by_its_previous_inventory(run: Run, club: Club) -> None:  # M01
+    first = materialised(run())["orphan_diff"]
+    assert (first["orphans"], first["missing_rows"]) == (2, 1)
+    (club.folder / "files").rename(club.folder / "elsewhere")
+    for result in (run(), run("references", "orphan_diff"), run("orphan_diff")):
+        diff = materialised(result)["orphan_diff"]
+        assert diff["verdict"].startswith("refused: store_unreachable")
+        assert [row["key"] for row in diff.get("findings", [])] == []
+        passed, severity, why = checks(result)["orphan_diff.plausible"]
+        assert (passed, severity) == (False, "ERROR")
+        assert "does not exist. Nothing was read" in why
+    (club.folder / "elsewhere").rename(club.folder / "files")
+    assert materialised(run())["orphan_diff"]["orphans"] == 2
+
+
+def test_references_that_fail_are_not_replaced_by_the_previous_ones(run: Run, club: Club) -> None:  # M01, A06
+    assert materialised(run())["orphan_diff"]["orphans"] == 2
+    club.sql("ALTER TABLE docs RENAME TO papers")
+    assert not run().success
+    alone = run("orphan_diff")
+    assert not alone.success
+    assert materialised(alone) == {}
+    assert "there is no table docs" in failures(alone)["papers__orphan_diff"]
 
 
 def test_missing_credentials_are_named_without_any_secret(run: Run, club: Club) -> None:  # M08

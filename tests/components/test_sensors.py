@@ -10,7 +10,7 @@ import dagster as dg
 import psycopg2
 import pytest
 
-from maintenance_defs.components.maintained_system import system_definitions
+from maintenance_defs.components.maintained_system import TAG, system_definitions
 from maintenance_defs.components.sensors import (
     REQUEST_TAG,
     cause_id,
@@ -39,6 +39,9 @@ class Watched:
             context = dg.build_sensor_context(instance, self.cursor, resources={"home": self.club.home})
             data = self.sensor.evaluate_tick(context)
         self.cursor = data.cursor
+        assert all(
+            request.tags[TAG] == "papers" for request in data.run_requests or ()
+        )  # M04: what runs are limited by
         return [str(request.run_key) for request in data.run_requests or ()], data.skip_message or ""
 
 
@@ -187,6 +190,7 @@ def test_a_request_becomes_one_run_and_is_told_how_it_ended(
     made = control.add_request("k", "papers", "reconcile")
     [request], cursor = tick(asked, club, instance)
     assert (request.run_key, request.job_name) == (request_cause(made), "papers_reconciliation")
+    assert request.tags[TAG] == "papers"  # M04
     [again], cursor = tick(asked, club, instance, cursor)  # the run has not appeared yet: the same key
     assert again.run_key == request.run_key
 

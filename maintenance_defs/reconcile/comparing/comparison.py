@@ -104,9 +104,12 @@ class Comparison:
         ]
 
     def _leave_out(self, store: str, why: Unusable) -> None:
-        self.stores[store] = {"verdict": why.verdict, "reason": why.reason, "message": why.message}
+        message = why.message
         if why.reason == "stale_inputs":
-            self.guards.append(guards.stale_inputs(store, why.message))
+            guard = guards.stale_inputs(store, message)
+            self.guards.append(guard)
+            message = guard.message  # with what to do
+        self.stores[store] = {"verdict": why.verdict, "reason": why.reason, "message": message}
 
     def _compare(self, store: str, files: tuple[ReferenceFile, ...], progress: Progress | None) -> None:
         declared, inventory = self.system.stores[store], self.inputs.inventories[store]
@@ -146,7 +149,7 @@ class Comparison:
             guards.empty_reference_set(store, diff.references, diff.in_scope_objects),
             guards.reference_shrink(store, diff.references, before.get("references"), limits),
             guards.inventory_shrink(store, diff.objects, before.get("objects"), limits),
-            guards.orphan_ratio(store, diff.count("orphan_candidate"), diff.in_scope_objects, diff.references, limits),
+            guards.orphan_ratio(store, diff.count("orphan_candidate"), diff.in_scope_objects, diff.claims, limits),
         ]
 
     def _cutoff(self, store: str) -> Cutoff:

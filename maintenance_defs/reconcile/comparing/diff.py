@@ -30,6 +30,12 @@ class StoreDiff:
         return self.items.get(item, (0, 0))[0]
 
 
+# What names an object outside of a partial look is no broken reference.
+_FORGET_MATCHED = """
+DELETE FROM unmatched WHERE store = ? AND hash(key) IN (SELECT hash(key) FROM read_parquet({whole}))
+"""
+
+
 def diff_store(
     con: duckdb.DuckDBPyConnection,
     given: StoreInput,
@@ -46,6 +52,8 @@ def diff_store(
     """
     make_views(con, given)
     outside = walk(con, given, progress, range_rows)
+    if given.whole_inventory is not None:
+        con.execute(_FORGET_MATCHED.format(whole=literal(given.whole_inventory)), [given.name])
     judge(con, given)
     write(con, given, output)
     find_known_paths(con)

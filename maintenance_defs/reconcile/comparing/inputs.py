@@ -65,7 +65,9 @@ class Inputs:
                 "the references have not been taken yet. Nothing was compared: take them first.",
             )
         if self.references.verdict != "complete":
-            message = self.references.evidence.get("message") or "the last snapshot of the database failed."
+            message = self.references.evidence.get("message") or (
+                "the last snapshot of the database failed. Nothing was compared: take the references again."
+            )
             return Unusable(self.references.verdict, self.references.reason or "source_unavailable", message)
         if self.references.config_digest != config_digest(system):
             message = (
@@ -82,7 +84,9 @@ class Inputs:
             message = f"store '{store}' has not been listed yet. Nothing was concluded about it: take its inventory."
             return Unusable("incomplete", "not_run", message)
         if inventory.verdict != "complete":
-            message = inventory.evidence.get("message") or f"the last listing of store '{store}' failed."
+            message = inventory.evidence.get("message") or (
+                f"the last listing of store '{store}' failed. Nothing was concluded about it: take its inventory again."
+            )
             return Unusable(inventory.verdict, inventory.reason or inventory.verdict, message)
         if self.references is None or inventory.id not in self.references.inputs:
             message = (

@@ -44,6 +44,10 @@ class StoreInput:
     as_of: datetime
     uploads: tuple[tuple[str, datetime | None], ...] = ()  # multipart uploads in progress
     first_seen: pa.Table | None = None  # key, first_seen_at: when it was first seen without a reference
+    # A look at a few objects only: references to the others have theirs, as this whole inventory says.
+    whole_inventory: Path | None = None
+    # Rows that are about to go do not refer: table `going` (table_name, row_id) of the connection.
+    without_going: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def make_views(con: duckdb.DuckDBPyConnection, given: StoreInput) -> None:
     columns = "key, row_id, size_bytes, in_progress"
     selects = [
         f"SELECT {r.number}::INTEGER AS number, {columns} FROM read_parquet({literal(r.path)})"
+        + (_STAYING.format(table=literal(r.table)) if given.without_going else "")
         for r in given.references
     ]
     con.execute(
@@ -126,6 +131,11 @@ def make_views(con: duckdb.DuckDBPyConnection, given: StoreInput) -> None:
         con.execute("INSERT INTO first_seen SELECT key, min(first_seen_at) FROM given_first_seen GROUP BY key")
         con.unregister("given_first_seen")
 
+
+# An item of a list is named 'ID[n]'.
+_STAYING = """
+ANTI JOIN (SELECT row_id AS gone FROM going WHERE table_name = {table})
+    ON gone = row_id OR gone = regexp_replace(row_id, '\\[[0-9]+\\]$', '')"""
 
 # A pair has equal hashes: a collision (2.7e-4 expected among 10^9 keys) hides an orphan or a missing
 # row and never makes one. Only what is remarkable leaves the join.

@@ -1,0 +1,89 @@
+"""What a killed run had begun: looked at where it happened, and written down as it turned out (F16, H07)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from maintenance_defs.control.retention.ledger import Intent, OpenIntent, Outcome
+from maintenance_defs.core.errors import MaintenanceError
+from maintenance_defs.core.policy import Move
+from maintenance_defs.core.quantities import parse_instant
+from maintenance_defs.retention.acting import Actor
+from maintenance_defs.retention.images import read_image
+from maintenance_defs.stores.acting import Done, Seen
+from maintenance_defs.stores.base import ObjectFacts
+
+NOTHING = "an earlier run was interrupted before it was done; nothing of it was changed"
+
+
+def settle(actor: Actor, log: Callable[[str], None]) -> None:
+    """Give every open intent of the plan its outcome. What was not done is `failed` and is tried again.
+
+    Raises what the store or database raises: then the intents stay open, and nothing else is begun.
+    """
+    state = actor.home.control.retention
+    found = state.open_intents(actor.plan.id)
+    if not found:
+        return
+    log(f"An earlier run was interrupted: {len(found):,} acts are looked at first.")
+    outcomes = []
+    for one in found:
+        done = _object(actor, one.intent) if one.intent.kind == "object" else _row(actor, one)
+        outcomes.append(Outcome(one.seq, done.outcome, done.detail, done.undo))
+    state.outcomes(actor.plan.id, actor.owner, outcomes)
+
+
+def _object(actor: Actor, intent: Intent) -> Done:
+    key, store = intent.key or "", actor.stores[intent.store or ""]
+    now = store.look([key])[key]
+    if intent.act in ("restore", "purge"):
+        return Done(key, "failed", NOTHING)
+    if isinstance(now, ObjectFacts):
+        return Done(key, "failed", NOTHING)
+    if now is not None:
+        return Done(key, "unknown", "the store does not say whether it is there")
+    seen = Seen(key, intent.size_bytes, _instant(intent.evidence.get("modified_at")), intent.evidence.get("etag"))
+    if intent.act == "quarantine":
+        return store.quarantine([seen], actor.plan.id)[0]  # finds the copy or marker that is there
+    if intent.act == "move" and isinstance(actor.policy.act.objects, Move):
+        move = actor.policy.act.objects
+        target = move.prefix + key
+        there = actor.stores[move.move_to].look([target])[target]
+        if isinstance(there, ObjectFacts) and there.size_bytes == seen.size_bytes:
+            return Done(key, "moved", "completed by an interrupted run")
+        return Done(key, "unknown", "it is gone, and not where it was to go")
+    return Done(key, "deleted", "completed by an interrupted run")
+
+
+def _row(actor: Actor, one: OpenIntent) -> Done:
+    intent = one.intent
+    table, row_id = intent.table or "", intent.row_id or ""
+    now = actor.database.images(table, actor.id_columns(table), [row_id]).get(row_id)
+    evidence = intent.evidence
+    if "images" not in evidence:
+        return Done(row_id, "already_absent" if now is None else "failed", NOTHING)
+    undo = {"images": str(evidence["images"]), "image": str(evidence["image"])}
+    if intent.act == "delete_row":
+        if now is None:
+            return Done(row_id, "deleted", "completed by an interrupted run", {"kind": "row"} | undo)
+        return Done(row_id, "failed", NOTHING)
+    try:
+        before = read_image(actor.home, undo["images"], undo["image"])
+    except MaintenanceError as error:
+        return Done(row_id, "unknown", str(error))
+    if now is None or now == before:
+        return Done(row_id, "failed", NOTHING)
+    wanted: dict[str, Any] = json.loads(str(evidence.get("detail") or "{}"))
+    others = {name for name in before.columns if name not in wanted}
+    if all(now.columns.get(name) == before.columns[name] for name in others):
+        return Done(row_id, "set", "completed by an interrupted run", {"kind": "update"} | undo)
+    return Done(row_id, "unknown", "the row has changed meanwhile; whether this act did it is not known")
+
+
+def _instant(value: Any) -> datetime | None:
+    if isinstance(value, datetime) or value is None:
+        return value
+    return parse_instant(str(value))
