@@ -17,6 +17,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from maintenance_defs.core.parameters import named_timings
 from maintenance_defs.core.policy import Policy
 from maintenance_defs.core.quantities import Duration, SizeBytes
 from maintenance_defs.core.retention_rules import check_retention
@@ -42,6 +43,7 @@ class Database(Declared):
     """Where the rows are. The URL stands in an environment variable, never in YAML."""
 
     url_env: EnvName
+    write_url_env: EnvName | None = None  # a role that may change rows; reports never see it. `url_env` where absent
 
 
 class Scope(Declared):
@@ -81,6 +83,7 @@ class Store(Declared):
     url_env: EnvName
     scopes: tuple[Scope, ...] = Field(min_length=1)
     credentials: Credentials | None = None
+    write_credentials: Credentials | None = None  # may delete and copy; reports never see them. `credentials` if absent
     bucket: Word | None = None  # the name that URLs in the database use, where it differs from the URL's
     bucket_env: EnvName | None = None
     hosts: Strings = ()  # 'https://cdn.example.com/' or 'https://x.example/base/': stands for this store's root
@@ -194,23 +197,44 @@ class Reference(Declared):
         return f"{self.table}: {self.object}"
 
 
+class Blocks(Declared):
+    """Retention waits while so many rows fail a check: their objects may only look unreferenced (S3-51)."""
+
+    above_percent: float = Field(ge=0, lt=100, allow_inf_nan=False)
+    among: Sql | None = None  # a predicate: of which rows the percentage is; may use :as_of. All where absent
+    small_population: int = Field(default=50, ge=0)  # below it nothing is blocked: 1 of 9 is no ratio
+
+
 class RowCheck(Declared):
     """Rows that should not be: counted on the snapshot's own transaction, shown as an asset check."""
 
     describe: str
     table: Word
     id: Words
-    where: Sql | None = None  # may use :as_of; plain SQL of the database
+    where: Sql | None = None  # plain SQL of the database; may use :as_of, and :timing_<name> of the preset in seconds
     requires: ObjectForm | None = None  # … and whose object (in `store`) is absent
     store: str | None = None
     show: Strings = ()  # further columns of the sample
     severity: Literal["error", "warn"] = "warn"
     optional: bool = False  # the table may be absent
+    blocks: Blocks | None = None
+    needs: Strings = ()  # columns of the table that a migration adds; without them the check is not asked
+    migration: str | None = None  # … and its name
+    pauses: bool = False  # rows found switch the system's policies off until a person resumes them (S1-35)
+    holds_unreadable: bool = False  # rows whose reference nobody could follow are held: said with why, never an error
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
+        if self.pauses and self.severity != "error":
+            raise ValueError("pauses belongs to a check with severity: error")
+        if self.holds_unreadable and self.requires is not None:
+            raise ValueError("holds_unreadable needs a check that only has where")
         if self.where is None and self.requires is None:
             raise ValueError("a check needs where, requires, or both; without them every row would fail it")
+        if self.blocks is not None and (self.where is None or self.requires is not None):
+            raise ValueError("blocks needs a check that only has where")
+        if self.blocks is not None and named_timings(f"{self.where} {self.blocks.among or ''}"):
+            raise ValueError("blocks takes no timings: what stops retention must not depend on a preset")
         if (self.requires is None) != (self.store is None):
             raise ValueError("requires and store belong together")
         if self.requires is not None and self.requires.kind not in ("column", "template"):
@@ -231,6 +255,19 @@ class Query(Declared):
         if PurePosixPath(self.sql).is_absolute() or ".." in PurePosixPath(self.sql).parts:
             raise ValueError(f"sql {self.sql!r} must name a file below the system's folder")
         return self
+
+
+class Publication(Declared):
+    """What a reconciliation found of each row, told to the application in a table of ours (S3-37).
+
+    The table has `id`, and checked_at, effective_key, state ('ok', 'broken', 'unknown') and reason.
+    """
+
+    describe: str
+    table: Word
+    id: Name  # its key: the id of the row
+    of: Word  # the table whose rows are meant; its references say which objects count, the first that is there first
+    migration: str | None = None  # makes the table; without it nothing is written
 
 
 class Guards(Declared):
@@ -255,6 +292,7 @@ class System(Declared):
     references: tuple[Reference, ...] = Field(min_length=1)
     checks: dict[Name, RowCheck] = {}
     queries: dict[Name, Query] = {}
+    publishes: dict[Name, Publication] = {}
     guards: Guards = Guards()
     report: Literal["tables", "storage_maintenance"] = "tables"
     drift_scan: bool = True  # look for keys in columns that nobody declared (D12)
@@ -276,6 +314,11 @@ class System(Declared):
             for store in reference.store:
                 if store not in self.stores:
                     raise ValueError(f"references.{number}: store {store!r} is not declared. Known: {known}")
+        for name, one in self.publishes.items():
+            if not any(r.table == one.of and not r.protects_only for r in self.references):
+                raise ValueError(f"publishes.{name}.of: no reference of {one.of} names an object; declare one")
+            if len(next(r for r in self.references if r.table == one.of).id) != 1:
+                raise ValueError(f"publishes.{name}.of: rows of {one.of} have several id columns; one is needed")
         for name, check in self.checks.items():
             if check.store is not None and check.store not in self.stores:
                 raise ValueError(f"checks.{name}: store {check.store!r} is not declared. Known: {known}")

@@ -290,10 +290,11 @@ class Policy(Declared):
             )
         if self.quarantine_for > LEDGER_KEPT:
             raise ValueError(
-                f"quarantine_for must not exceed {format_duration(LEDGER_KEPT)}: the ledger is kept so long"
+                f"quarantine_for: {format_duration(self.quarantine_for)} is longer than the ledger is kept, "
+                f"{format_duration(LEDGER_KEPT)}"
             )
         if self.mode == "automatic" and self.second_person:
-            raise ValueError("second_person needs people; an automatic policy has a standing approval")
+            raise ValueError("second_person: it needs people; an automatic policy has a standing approval")
         return self
 
     def _not_below_floor(self, where: str, rule: KeepRule) -> None:

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from maintenance_defs.core.yaml_lines import Path
 
 _PLACE = re.compile(r"([a-z_]+(?:\.\w+)+): (.*)", re.DOTALL)
+_FIELD = re.compile(r"([a-z_]+): (.*)", re.DOTALL)
 _LOGIN = re.compile(r"://[^/\s]*@")
 _WRITTEN_AS = {
     r"^[a-z][a-z0-9_]{0,62}$": "small letters, digits and _, beginning with a letter, at most 63 of them",
@@ -57,6 +58,8 @@ def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[P
             # A validator of the whole names the part that it means: 'references.3: ...'
             path += tuple(int(step) if step.isdigit() else step for step in deeper[1].split("."))
             what = deeper[2]
+        elif detail["type"] == "value_error" and (own := _FIELD.match(what)) and own[1] in fields_at(model, path):
+            path, what = (*path, own[1]), own[2]
         where = f"{dotted(path)}: " if path else ""
         yield path, what if detail["type"] in ("extra_forbidden", "missing") else where + what, instead
 

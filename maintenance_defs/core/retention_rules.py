@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from maintenance_defs.core.parameters import named_timings
 from maintenance_defs.core.policy import FLOOR, Move, Policy
 from maintenance_defs.core.quantities import format_duration, parse_duration
 
@@ -34,6 +35,9 @@ def check_retention(system: System) -> None:
                 raise ValueError(
                     f"{at}.act.objects: no reference of {' or '.join(sorted(tables))} names an object; declare one"
                 )
+    for name, check in system.checks.items():
+        for timing in named_timings(check.where):
+            _timing_in_presets(system, timing, f"checks.{name}.where")
     for (one, first), (other, second) in combinations(system.retention.items(), 2):
         if other in first.overlaps or one in second.overlaps:
             continue
@@ -85,18 +89,27 @@ def _check_timings(system: System, policy: Policy, at: str) -> None:
     for timing in policy.timings:
         if system.preset is None:
             raise ValueError(f"{at}.keep: {timing!r} is neither an age such as '30 d', nor is a preset declared")
-        for preset, values in system.presets.items():
-            if timing not in values:
-                raise ValueError(f"presets.{preset}: it lacks {timing!r}, which {at} needs")
-            try:
-                age = parse_duration(values[timing])
-            except ValueError as error:
-                raise ValueError(f"presets.{preset}.{timing}: {error}") from None
+        for preset, age in _timing_in_presets(system, timing, at).items():
             if policy.select.orphans is not None and age < FLOOR:
                 raise ValueError(
                     f"presets.{preset}.{timing}: {format_duration(age)} is below the floor of "
                     f"{format_duration(FLOOR)} for orphans"
                 )
+
+
+def _timing_in_presets(system: System, timing: str, at: str) -> dict[str, timedelta]:
+    """What each preset says. Raises ValueError where one lacks it, or says what is no age."""
+    if system.preset is None:
+        raise ValueError(f"{at}: it needs {timing!r} of a preset, and no preset is declared")
+    found = {}
+    for preset, values in system.presets.items():
+        if timing not in values:
+            raise ValueError(f"presets.{preset}: it lacks {timing!r}, which {at} needs")
+        try:
+            found[preset] = parse_duration(values[timing])
+        except ValueError as error:
+            raise ValueError(f"presets.{preset}.{timing}: {error}") from None
+    return found
 
 
 def _both_take(first: Policy, second: Policy) -> str | None:
@@ -129,6 +142,12 @@ def resolved_timings(system: System, policy: Policy, environment: Mapping[str, s
             found[rule.days_env] = f"{parse_days(rule.days_env, value)} d"
     found["enabled"] = str(is_enabled(policy, environment)).lower()
     return found
+
+
+def timings_of_checks(system: System, environment: Mapping[str, str]) -> dict[str, str]:
+    """The chosen preset's values. Raises ValueError for a preset that is not declared."""
+    chosen = chosen_preset(system, environment)
+    return dict(system.presets[chosen]) if chosen is not None else {}
 
 
 def chosen_preset(system: System, environment: Mapping[str, str]) -> str | None:

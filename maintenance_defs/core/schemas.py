@@ -79,6 +79,7 @@ ROW_ITEMS = (
     "missing_confirmed",
     "missing_unknown",  # HEAD was denied: neither there nor gone
     "row_in_progress",
+    "object_removed",  # a retention policy took its object and left the row on purpose (C-11)
     "external_reference",
     "unresolvable_reference",
     "no_key",

@@ -1,16 +1,23 @@
-"""What YAML may say about when something happens. Triggers start reconciliations, and nothing else yet."""
+"""What YAML may say about when something happens: a reconciliation, a restore drill, or cycles of policies.
+
+Source: S0-30, S1-2..S1-7, S1-24, S2-19, S3-46, S3-60; A0-9, A1-8.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, model_validator
 
-from maintenance_defs.core.declaration import Declared, EnvName, Name, Sql, Word
 from maintenance_defs.core.quantities import Duration
+from maintenance_defs.core.retention_rules import chosen_preset
+from maintenance_defs.core.vocabulary import Declared, EnvName, Name, OneOrMore, Sql, Word, template_columns
+
+if TYPE_CHECKING:
+    from maintenance_defs.core.declaration import System
 
 OFF = "off"
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)  # any day: only whether a next one exists is asked
@@ -48,32 +55,74 @@ Zone = Annotated[str, AfterValidator(_known_zone)]
 
 
 class Trigger(Declared):
-    """Which system, and what is started."""
+    """Which system, and what is started: a run, or one cycle of these policies, one after the other."""
 
     system: Name
-    run: Literal["reconciliation"]
+    run: Literal["reconciliation", "restore_drill"] | None = None
+    policy: Annotated[tuple[Name, ...], OneOrMore] = ()
+    name: Name | None = None  # of the job that several policies share: cleanup
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        if (self.run is None) == (not self.policy):
+            raise ValueError("say what is started: run: reconciliation, or policy: its name")
+        if len(set(self.policy)) != len(self.policy):
+            raise ValueError("policy: the same one is named twice")
+        if (len(self.policy) > 1) != (self.name is not None):
+            raise ValueError("several policies, and only they, need a name for the job that they share: name: cleanup")
+        return self
+
+    @property
+    def starts(self) -> str:
+        """What the job is called behind the system's name."""
+        return self.run or self.name or self.policy[0]
 
 
 class Schedule(Trigger):
     """Starts by the clock.
 
     cron_env: a variable that overrides `cron`; unset or empty: `cron` holds, 'off': no schedule.
+    cron_preset: instead of `cron`, an entry of the system's presets that holds the expression.
     """
 
-    cron: Cron
+    cron: Cron | None = None
+    cron_preset: Name | None = None
     cron_env: EnvName | None = None
     timezone: Zone = "UTC"
     running: bool = True  # else a person starts it in the UI
 
-    def effective_cron(self, environment: Mapping[str, str]) -> str | None:
-        """What holds here; None for 'off'. Raises ValueError that names the variable and its value."""
+    @model_validator(mode="after")
+    def _one_cron(self) -> Self:
+        if (self.cron is None) == (self.cron_preset is None):
+            raise ValueError("write either cron or cron_preset")
+        return self
+
+    def effective_cron(self, environment: Mapping[str, str], system: System | None = None) -> str | None:
+        """What holds here; None for 'off'. Raises ValueError that names the variable or preset and its value.
+
+        system: whose presets `cron_preset` means.
+        """
         value = environment.get(self.cron_env, "").strip() if self.cron_env else ""
         if value.casefold() == OFF:
             return None
+        otherwise = self.cron or self._of_preset(environment, system)
         try:
-            return parse_cron(value) if value else self.cron
+            return parse_cron(value) if value else otherwise
         except ValueError as error:
-            raise ValueError(f"{self.cron_env}: {error}; or 'off'. Unset, it would be {self.cron!r}") from None
+            raise ValueError(f"{self.cron_env}: {error}; or 'off'. Unset, it would be {otherwise!r}") from None
+
+    def _of_preset(self, environment: Mapping[str, str], system: System | None) -> str:
+        chosen = chosen_preset(system, environment) if system is not None else None
+        if system is None or chosen is None:
+            raise ValueError(f"cron_preset: {self.system} declares no preset")
+        for preset, values in system.presets.items():  # all of them: another one may be chosen tomorrow
+            if self.cron_preset not in values:
+                raise ValueError(f"cron_preset: presets.{preset} of {self.system} has no {self.cron_preset!r}")
+            try:
+                parse_cron(values[self.cron_preset])
+            except ValueError as error:
+                raise ValueError(f"presets.{preset}.{self.cron_preset} of {self.system}: {error}") from None
+        return parse_cron(system.presets[chosen][self.cron_preset or ""])
 
 
 class Watch(Declared):
@@ -82,6 +131,12 @@ class Watch(Declared):
     table: Word
     cursor: tuple[Word, Word]  # [updated_at, id]
     where: Sql | None = None
+    says: Word | None = None  # what is new, with columns of the newest row: 'new delivery {delivery_id}'
+
+    @model_validator(mode="after")
+    def _template(self) -> Self:
+        template_columns(self.says or "")
+        return self
 
 
 class RowSensor(Trigger):
@@ -93,4 +148,27 @@ class RowSensor(Trigger):
 
 
 class HttpRequest(Trigger):
-    """Starts when `maintain serve` is asked with the right secret."""
+    """Starts a reconciliation when `maintain serve` is asked with the right secret. Never a policy (S2-21)."""
+
+    run: Literal["reconciliation"] = "reconciliation"
+
+
+class Backlog(Trigger):
+    """Starts a cycle when the last plan of one of the policies left more than `above` units undone (S1-24)."""
+
+    policy: Annotated[tuple[Name, ...], OneOrMore] = Field(min_length=1)
+    above: Annotated[int, Field(ge=0, strict=True)]
+    every: Duration = timedelta(minutes=5)
+    running: bool = True
+
+
+class ApprovedPlans(Declared):
+    """Starts the deletion of a plan once a person approved it, wherever they did."""
+
+    system: Name
+    policy: Annotated[tuple[Name, ...], OneOrMore] = ()  # all of the system's where none is named
+    running: bool = True
+
+    @property
+    def starts(self) -> str:
+        return "approved_plans"

@@ -22,6 +22,7 @@ from maintenance_defs.core.cutoff import evaluation_instant
 from maintenance_defs.core.declaration import Reference, System, config_digest
 from maintenance_defs.core.errors import AsOfInTheFuture, EnvironmentMissing, Refused, SourceUnavailable
 from maintenance_defs.core.quantities import format_instant
+from maintenance_defs.core.retention_rules import timings_of_checks
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import DatabaseEvidence, SourceDatabase
 from maintenance_defs.reconcile.calculator import calculator
@@ -69,6 +70,7 @@ def take_references(
     row_count = size_bytes = 0
     at = evaluation_instant(as_of, {"this machine": started_at})
     try:
+        timings = _timings(system, home)
         database = open_database(home.value(system.database.url_env, f"the database of {system.name}"))
         listed = {
             name: home.artefacts.local(found.uri, found.digest) / FILE
@@ -83,7 +85,9 @@ def take_references(
                     resolver.prepare(con)
                     reading = Reading(snapshot, con, store_names(system, home), Path(spool), progress)
                     evidence["sources"], aside = read_sources(reading, system, staged.path)
-                    evidence["checks"] = run_checks(reading, system, at, _made(staged.path / "checks"))
+                    evidence["checks"] = run_checks(
+                        reading, system, at, _made(staged.path / "checks"), timings, staged.path / "loose"
+                    )
                     evidence["queries"] = run_queries(snapshot, system, at, folder)
                     evidence |= drift.scan(reading, system, listed, aside, staged.path)
                 row_count = sum(pq.read_metadata(file).num_rows for file in staged.path.rglob("*.parquet"))
@@ -140,6 +144,13 @@ def _facts(database: SourceDatabase, evidence: DatabaseEvidence) -> dict[str, An
         "is_replica": evidence.is_replica,
         "replayed_at": evidence.replayed_at and format_instant(evidence.replayed_at),
     }
+
+
+def _timings(system: System, home: Home) -> dict[str, str]:
+    try:
+        return timings_of_checks(system, home.environment)
+    except ValueError as error:
+        raise Refused("configuration", f"{error}. Nothing was read.") from None
 
 
 def _made(folder: Path) -> Path:

@@ -99,6 +99,12 @@ class ActingStore(Protocol):
         run: keeps the same key of two days apart (I05); letters, digits, '-', '_' and '.'.
         """
 
+    def after_crash(self, seen: Seen, run: str) -> Done:
+        """What became of a quarantine that nobody recorded, of an object that is not there any more.
+
+        quarantined, with the copy or the delete marker that brings it back; already_absent where neither is found.
+        """
+
     def move(self, objects: Sequence[Seen], target: ActingStore, target_keys: Mapping[str, str]) -> list[Done]:
         """Copy to another store, verify by reading back, then delete the original. Never overwrites."""
 

@@ -109,6 +109,9 @@ class LocalActing:
             for seen, copy in zip(objects, copies, strict=True)
         ]
 
+    def after_crash(self, seen: Seen, run: str) -> Done:
+        return self.quarantine([seen], run)[0]
+
     def move(self, objects: Sequence[Seen], target: ActingStore, target_keys: Mapping[str, str]) -> list[Done]:
         refuse_wrong_keys(objects, self.reading.display_url)
         return move(self, objects, target, target_keys)

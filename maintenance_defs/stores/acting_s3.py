@@ -105,6 +105,17 @@ class S3Acting:
             done[key] = _quarantined(one, undos.get(key))
         return [done[seen.key] for seen in objects]
 
+    def after_crash(self, seen: Seen, run: str) -> Done:
+        refuse_wrong_keys([seen], self.reading.display_url)
+        found = self._found()
+        if not found.capabilities.versioned:
+            return self.quarantine([seen], run)[0]
+        with self.reading.answered("asking for versions"):
+            undo = found.undoer.marker_above(seen)
+        if undo is None:
+            return Done(seen.key, "already_absent")
+        return Done(seen.key, "quarantined", "completed by an interrupted run", undo)
+
     def move(self, objects: Sequence[Seen], target: ActingStore, target_keys: Mapping[str, str]) -> list[Done]:
         refuse_wrong_keys(objects, self.reading.display_url)
         return move(self, objects, target, target_keys)

@@ -45,7 +45,7 @@ class Undoer:
         key, marker = seen.key, undo["marker_id"]
         live = self.reading.describe(key)
         if live is not None:
-            if undo.get("version_id") == live.get("VersionId"):
+            if "version_id" in undo and undo["version_id"] == live.get("VersionId"):
                 return None
             return Done(key, "failed", "occupied: another version is under the key")
         if self._marker(key) != marker:
@@ -122,6 +122,16 @@ class Undoer:
         except StoreUnavailable:
             return None
         return top
+
+    def marker_above(self, seen: Seen) -> dict[str, str] | None:
+        """The undo of a delete nobody recorded: the marker on top, if the version right below it is what was seen."""
+        marker = self._marker(seen.key)
+        below = self._below(seen.key, marker) if marker else None
+        if marker is None or below is None:
+            return None
+        found = self._reads.head_object(Bucket=self._bucket, Key=seen.key, VersionId=below)
+        same = (found.get("ETag") or "").strip('"') == seen.etag and found.get("ContentLength") == seen.size_bytes
+        return {"kind": "marker", "marker_id": marker, "version_id": below} if same else None
 
     def _below(self, key: str, marker: str) -> str | None:
         """The version right below a delete marker: the newest one that is not newer than it."""

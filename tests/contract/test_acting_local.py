@@ -107,20 +107,21 @@ def test_a_file_that_is_written_while_it_is_copied_stays(
     assert (root / "in/a").read_bytes().startswith(b"1234567")
 
 
-def test_a_file_that_was_replaced_meanwhile_stays(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("body", [b"54321", b"12345"], ids=["other", "same"])
+def test_a_file_that_was_replaced_meanwhile_stays(root: Path, monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     """Same size and same time, another file: what was linked is not what would be unlinked."""
     link = os.link
 
     def replaced(*names: Any, **more: Any) -> None:
         link(*names, **more)
-        (root / "in/new").write_bytes(b"54321")
+        (root / "in/new").write_bytes(body)
         os.utime(root / "in/new", ns=(10**18, 10**18 + 1234))
         (root / "in/new").replace(root / "in/a")
 
     monkeypatch.setattr(os, "link", replaced)
     store = opened(root)
     assert store.quarantine([see(store)], "run")[0].outcome in ("failed", "skipped_changed")
-    assert (root / "in/a").read_bytes() == b"54321"
+    assert (root / "in/a").read_bytes() == body
 
 
 @pytest.mark.parametrize("code", [errno.EBUSY, errno.EACCES, errno.EROFS])

@@ -389,3 +389,26 @@ def test_a_later_change_of_the_time_alone_is_a_change(bucket: Bucket) -> None:
     assert seen.modified_at is not None
     old = replace(seen, modified_at=seen.modified_at - timedelta(seconds=2))
     assert outcomes([*store.delete([old]), *store.quarantine([old], RUN)]) == [("in/a", "skipped_changed")] * 2
+
+
+def test_what_a_killed_run_put_away_is_found_with_its_undo(bucket: Bucket, tmp_path: Path) -> None:
+    """hazard: F16"""
+    bucket.put("in/a", b"picture")
+    store = bucket.open()
+    (seen,) = see(store, "in/a")
+    assert store.quarantine([seen], RUN)[0].outcome == "quarantined"  # … and nobody wrote it down
+    found = bucket.open().after_crash(seen, RUN)
+    assert found.outcome == "quarantined"
+    assert found.undo is not None
+    assert store.restore("in/a", found.undo) == Done("in/a", "restored")
+    assert bucket.body(store, "in/a", tmp_path) == b"picture"
+
+
+def test_what_somebody_else_removed_is_not_said_to_be_in_quarantine(bucket: Bucket) -> None:
+    bucket.put("in/a", b"x")
+    store = bucket.open()
+    (seen,) = see(store, "in/a")
+    if bucket.versioned:
+        bucket.put("in/a", b"other")
+    assert store.delete(see(store, "in/a"))[0].outcome == "deleted"
+    assert store.after_crash(seen, RUN).outcome == "already_absent"

@@ -192,6 +192,16 @@ class Holds(Part):
         with self._write() as connection:
             return connection.execute(ended).rowcount
 
+    def was_resumed(self, system: str, policy: str | None, actor: str, reason: str) -> bool:
+        """Whether a pause of exactly these words was ended by somebody, who then knew them."""
+        values = {"system": system, "policy": policy, "actor": actor, "reason": reason}
+        same = [pause.c[name].is_not_distinct_from(value) for name, value in values.items()]
+        with self._engine.connect() as connection:
+            return (
+                connection.execute(sa.select(pause.c.id).where(*same, pause.c.resumed_at.is_not(None))).first()
+                is not None
+            )
+
     def paused(self, system: str, policy: str | None = None) -> Pause | None:
         """The pause of the system, else that of the policy, else null."""
         with self._engine.connect() as connection:

@@ -58,7 +58,11 @@ ACTS = pa.schema(
 
 @dataclass(frozen=True)
 class Intent:
-    """One step of one unit that is about to be done. An act of kind "object" has store and key, a "row" the others."""
+    """One step of one unit that is about to be done.
+
+    An act of kind "object" has store and key, and the table and row_id of the row it is taken from, if there
+    is one; a "row" has only the latter.
+    """
 
     unit: int
     step: int

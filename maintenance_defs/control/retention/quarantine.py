@@ -27,6 +27,8 @@ PAGE_ROWS = 1000
 REMOVED_KEYS = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
+        pa.field("table", pa.string()),  # the row it was taken from, where the policy left one
+        pa.field("row_id", pa.string()),
         pa.field("policy", pa.string(), nullable=False),
         pa.field("plan_id", pa.string(), nullable=False),
         pa.field("outcome", pa.string(), nullable=False),
@@ -44,11 +46,16 @@ class Quarantine(Part):
     ) -> Iterator[Entry]:  # fmt: skip
         """Entries in this state (null: in any), oldest first; due_before: whose time to be purged is not later.
 
+        "quarantined" are also those that a dead process had begun to restore or purge, once its time is over.
         Read page by page, so that entries may be restored or purged while this is iterated.
         """
         query = registry.entries().where(quarantine.c.system == system)
         if state is not None:
-            query = query.where(quarantine.c.state == state)
+            wanted = quarantine.c.state == state
+            if state == "quarantined":
+                begun = quarantine.c.state.in_(tuple(registry.UNDOING.values()))
+                wanted = sa.or_(wanted, sa.and_(begun, quarantine.c.taken_until <= self._clock()))
+            query = query.where(wanted)
         if key is not None:
             query = query.where(quarantine.c.key_hash == key_hash(key))
         if store is not None:

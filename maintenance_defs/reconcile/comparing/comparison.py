@@ -10,6 +10,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
@@ -31,6 +32,7 @@ from maintenance_defs.reconcile.comparing.inputs import (
 )
 from maintenance_defs.reconcile.comparing.rows import (
     LOOK_UPS,
+    REMOVED,
     Head,
     count_rows,
     find_broken,
@@ -168,7 +170,7 @@ class Comparison:
         return hashlib.sha256(identities.encode()).hexdigest()[:16]
 
     def _judge_rows(self) -> None:
-        find_broken(self.con, self.system, self._files)
+        find_broken(self.con, self.system, self._files, self._removed())
         heads: dict[str, Head] = {}
         refused: dict[str, str] = {}
         for store, diff in self._diffs.items():
@@ -201,6 +203,17 @@ class Comparison:
             "looked_up": one(self.con, "SELECT count(*) FROM looked_up WHERE state <> 'unknown'")[0],
             "appeared": appeared,
         }
+
+    def _removed(self) -> pa.Table:
+        """Objects that retention took from rows which it left (schema REMOVED)."""
+        state = self.home.control.retention
+        batches = []
+        for store in self.system.referenced_stores:
+            for batch in state.removed_keys(self.system.name, store):
+                left = batch.filter(pc.is_valid(batch["row_id"]))
+                columns = [pa.array([store] * left.num_rows, pa.string()), left["key"], left["table"], left["row_id"]]
+                batches.append(pa.RecordBatch.from_arrays(columns, schema=REMOVED))
+        return pa.Table.from_batches(batches, REMOVED)
 
     def _head(self, store: str, refused: dict[str, str]) -> dict[str, Head]:
         """How to ask this store; an entry in `refused` where it cannot be asked."""

@@ -29,11 +29,18 @@ Head = Callable[[str], ObjectFacts | None]
 LOOKED_UP = pa.schema([("store", pa.string()), ("key", pa.string()), ("state", pa.string()), ("detail", pa.string())])
 
 
-def find_broken(con: duckdb.DuckDBPyConnection, system: System, files: Iterable[ReferenceFile]) -> None:
+REMOVED = pa.schema([(name, pa.string()) for name in ("store", "key", "table_name", "row_id")])
+
+
+def find_broken(
+    con: duckdb.DuckDBPyConnection, system: System, files: Iterable[ReferenceFile], removed: pa.Table
+) -> None:
     """From `unmatched`, make `broken` (table_name, list, row_id, in_progress, keys): rows none of whose keys exists.
 
     list: the reference in whose list the value stands; -1 for what the row names by itself.
     files: of all stores, also of those that could not be compared; a key in such a store may exist.
+    removed: schema REMOVED: objects that a policy took from rows which it left; those rows are no finding, and
+        stand in `released` instead (C-11). A row written later, that names such a key, is one.
     """
     claiming = [f for f in files if f.claims]
     _make_list_of(con, system)
@@ -54,6 +61,21 @@ def find_broken(con: duckdb.DuckDBPyConnection, system: System, files: Iterable[
             all_keys = f"SELECT count(*) FROM ({_union(mine)}) k WHERE k.row_id = l.row_id AND k.list = l.list"
             broken += f" AND l.keys = ({all_keys})"
         con.execute(f"INSERT INTO broken {broken}")
+    con.register("removed", removed)
+    con.execute(_RELEASED)
+    con.unregister("removed")
+
+
+_RELEASED = """
+CREATE OR REPLACE TEMP TABLE released AS
+SELECT DISTINCT b.table_name, b.list, b.row_id FROM broken b
+JOIN sources s ON s.table_name = b.table_name
+JOIN unmatched u ON u.number = s.number AND u.row_id = b.row_id
+JOIN removed r ON r.store = u.store AND r.key = u.key
+    AND r.row_id = regexp_replace(b.row_id, '\\[[0-9]+\\]$', '')
+    AND lower(string_split(r.table_name, '.')[-1]) = lower(string_split(b.table_name, '.')[-1]);
+DELETE FROM broken WHERE (table_name, list, row_id) IN (SELECT (table_name, list, row_id) FROM released)
+"""
 
 
 def _make_list_of(con: duckdb.DuckDBPyConnection, system: System) -> None:
@@ -199,6 +221,12 @@ FROM (
     SELECT 'row_in_progress', arg_min(u.store, number), arg_min(u.key, number), arg_min(s.source, number), u.row_id,
         'the row says that its object may not exist yet', NULL
     {_OF_BROKEN} AND b.in_progress
+    GROUP BY s.table_name, b.list, u.row_id
+    UNION ALL
+    SELECT 'object_removed', arg_min(u.store, number), arg_min(u.key, number), arg_min(s.source, number), u.row_id,
+        'a retention policy took its object and left the row', NULL
+    FROM released b JOIN sources s ON s.table_name = b.table_name JOIN unmatched u USING (number)
+    WHERE u.row_id = b.row_id AND list_of(number, u.row_id) = b.list
     GROUP BY s.table_name, b.list, u.row_id
     UNION ALL
     SELECT 'no_key', NULL, NULL, s.source, l.row_id, 'the row names no object', NULL

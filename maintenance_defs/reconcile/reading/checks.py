@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from maintenance_defs.core.declaration import Query, Reference, RowCheck, System
 from maintenance_defs.core.errors import SourceUnavailable
+from maintenance_defs.core.parameters import named_parameters, placed_parameters
 from maintenance_defs.core.schemas import REFERENCES
 from maintenance_defs.databases.base import Snapshot, Table
+from maintenance_defs.reconcile.calculator import literal
 from maintenance_defs.reconcile.reading.rows import (
     Found,
     Reading,
@@ -26,14 +29,17 @@ from maintenance_defs.reconcile.reading.rows import (
 
 SAMPLE_ROWS = 10
 QUERY_ROWS = 1000
-_AS_OF = re.compile(r"(?<![:\w]):as_of\b")
 
 
-def run_checks(reading: Reading, system: System, as_of: datetime, folder: Path) -> dict[str, dict[str, Any]]:
+def run_checks(
+    reading: Reading, system: System, as_of: datetime, folder: Path, timings: Mapping[str, str], loose: Path
+) -> dict[str, dict[str, Any]]:
     """Name -> describe, severity, and count with a sample of at most 10 rows; or a message where it could not run.
 
     The sample shows the id and the columns that the check shows, nothing else. A check that requires
     an object has its rows in <folder>/<name>.parquet instead: the diff counts those whose object is absent.
+    timings: of the chosen preset. loose: where the references were written (LOOSE_REFERENCES): rows in there
+    are `held` with the reason where the check says so; when all are, the severity is "warn".
     """
     found = {}
     for name, check in system.checks.items():
@@ -43,18 +49,24 @@ def run_checks(reading: Reading, system: System, as_of: datetime, folder: Path) 
             if table is None:
                 missing = "which is optional" if check.optional else "so nothing is known"
                 said |= {"count": None, "sample": [], "message": f"there is no table {check.table}, {missing}."}
+            elif lacking := _lacking(reading.snapshot, check.table, check.needs):
+                said |= {"count": None, "sample": [], "message": _not_migrated(check.migration, lacking)}
             elif check.requires is not None:
-                said |= _write_requiring(reading, name, check, table, as_of, folder)
+                said |= _write_requiring(reading, name, check, table, as_of, timings, folder)
             else:
-                said |= _count(reading.snapshot, check, table, as_of)
+                said |= _count(reading.snapshot, check, table, as_of, timings)
+                if check.holds_unreadable and said["count"]:
+                    said |= _held(reading, system, check, table, as_of, timings, loose, said["count"])
         except SourceUnavailable as error:
             said |= {"count": None, "sample": [], "message": str(error)}
         found[name] = said
     return found
 
 
-def _count(snapshot: Snapshot, check: RowCheck, table: Table, as_of: datetime) -> dict[str, Any]:
-    parameters = {"as_of": as_of} if check.where and _AS_OF.search(check.where) else {}
+def _count(
+    snapshot: Snapshot, check: RowCheck, table: Table, as_of: datetime, timings: Mapping[str, str]
+) -> dict[str, Any]:
+    parameters = named_parameters(check.where, as_of, timings)
     rest = f"FROM {from_table(snapshot, table)}{where_clause(check.where)}"
     shown = dict.fromkeys(column_of(table, name, snapshot) for name in (*check.id, *check.show))
     columns = ", ".join(snapshot.quote(column) for column in shown)
@@ -64,16 +76,58 @@ def _count(snapshot: Snapshot, check: RowCheck, table: Table, as_of: datetime) -
     return {"count": count, "sample": [as_json(row) for row in sample]}
 
 
+def _held(
+    reading: Reading, system: System, check: RowCheck, table: Table, as_of: datetime, timings: Mapping[str, str],
+    loose: Path, count: int,
+) -> dict[str, Any]:  # fmt: skip
+    """How many of the rows name something that nobody could follow, by reason; only those: the severity is "warn"."""
+    snapshot, con = reading.snapshot, reading.con
+    files = [
+        path
+        for number, reference in enumerate(system.references)
+        if reference.table == check.table and not reference.protects_only
+        and (path := loose / f"{number:02d}.parquet").exists()
+    ]  # fmt: skip
+    if not files:
+        return {}
+    columns = [column_of(table, name, snapshot) for name in check.id]
+    ids = ", ".join(f"{snapshot.as_text(snapshot.quote(c), table.columns[c])} AS i{n}" for n, c in enumerate(columns))
+    where, parameters = placed_parameters(check.where or "1 = 1", as_of, timings)
+    con.execute("CREATE OR REPLACE TEMP TABLE checked (row_id VARCHAR)")
+    names = [f"i{n}" for n in range(len(columns))]
+    row_id = f"{names[0]}::VARCHAR" if len(names) == 1 else f"to_json([{', '.join(names)}]::VARCHAR[])::VARCHAR"
+    for batch in snapshot.read(f"SELECT {ids} FROM {from_table(snapshot, table)}{where_clause(where)}", parameters):
+        con.register("batch", pa.Table.from_batches([batch]))
+        con.execute(f"INSERT INTO checked SELECT {row_id} FROM batch")
+        con.unregister("batch")
+    listed = ", ".join(literal(path) for path in files)
+    held = con.execute(
+        f"""
+        SELECT reason, count(*) FROM (
+            SELECT c.row_id, min(coalesce(l.reason, l.kind)) AS reason
+            FROM read_parquet([{listed}]) l JOIN checked c ON regexp_replace(l.row_id, '\\[[0-9]+\\]$', '') = c.row_id
+            WHERE l.kind IN ('unresolvable', 'external') GROUP BY c.row_id)
+        GROUP BY reason ORDER BY 2 DESC, 1
+        """
+    ).fetchall()
+    if not held:
+        return {}
+    number = sum(rows for _, rows in held)
+    reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in held)
+    found: dict[str, Any] = {"held": dict(held), "message": f"{number:,} of {count:,} held: {reasons}."}
+    return found | ({"severity": "warn"} if number == count else {})
+
+
 def _write_requiring(
-    reading: Reading, name: str, check: RowCheck, table: Table, as_of: datetime, folder: Path
-) -> dict[str, Any]:
+    reading: Reading, name: str, check: RowCheck, table: Table, as_of: datetime, timings: Mapping[str, str],
+    folder: Path,
+) -> dict[str, Any]:  # fmt: skip
     reference = Reference.model_validate(
         {"table": check.table, "id": check.id, "store": check.store, "object": check.requires, "protects_only": True}
     )
-    where, parameters = check.where, []
+    where, parameters = check.where, list[Any]()
     if where is not None:
-        where, count = _AS_OF.subn("?", where)
-        parameters = [as_of] * count
+        where, parameters = placed_parameters(where, as_of, timings)
     counted = Found()
     lines = read_lines(reading, reference, table, where, parameters, counted)
     exact = (b.filter(pc.equal(b["kind"], "exact")).select([*REFERENCES.names, "store"]) for b in lines)
@@ -98,15 +152,18 @@ def _query(snapshot: Snapshot, query: Query, as_of: datetime, folder: Path | Non
     try:
         for wanted, columns in query.needs.items():
             if lacking := _lacking(snapshot, wanted, columns):
-                migration = f"migration {query.migration} is not applied: " if query.migration else ""
-                return {"message": f"{migration}{lacking} is missing."}
+                return {"message": _not_migrated(query.migration, lacking)}
         sql = (folder / query.sql).read_text(encoding="utf-8")
-        rows = snapshot.rows(sql, {"as_of": as_of} if _AS_OF.search(sql) else {}, limit=QUERY_ROWS)
+        rows = snapshot.rows(sql, named_parameters(sql, as_of, {}), limit=QUERY_ROWS)
     except FileNotFoundError:
         return {"message": f"{query.sql} is not in the system's folder."}
     except SourceUnavailable as error:
         return {"message": str(error)}
     return {"columns": list(rows[0]) if rows else [], "rows": [as_json(row) for row in rows]}
+
+
+def _not_migrated(migration: str | None, lacking: str) -> str:
+    return f"{f'migration {migration} is not applied: ' if migration else ''}{lacking} is missing."
 
 
 def _lacking(snapshot: Snapshot, wanted: str, columns: tuple[str, ...]) -> str | None:
