@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from typing import Any
 
@@ -18,15 +21,17 @@ from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.errors import Held, MaintenanceError
 from maintenance_defs.core.policy import Move, Policy
 from maintenance_defs.core.quantities import format_instant
-from maintenance_defs.databases.acting import ActingDatabase, RowImage, open_acting_database
+from maintenance_defs.databases.acting import ActingDatabase, RowImage
 from maintenance_defs.reconcile.reading.rows import column_of, from_table
 from maintenance_defs.retention.batches import Step
+from maintenance_defs.retention.doors import open_database_for_acting, open_store_for_acting
 from maintenance_defs.retention.evidence import Evidence
 from maintenance_defs.retention.images import keep_images
 from maintenance_defs.retention.restore import restore_object
-from maintenance_defs.stores.acting import ActingStore, Done, Seen, open_acting
+from maintenance_defs.stores.acting import ActingStore, Done, Seen
 
 BULK = 1000  # steps of one intent transaction and one bulk call
+IN_FLIGHT = 4  # bulks of objects at once: the ledger is written while stores answer
 
 Outcomes = list[tuple[int, int, str, str | None]]
 Images = dict[tuple[str, str], RowImage]  # (table, row id) -> the row before the snapshot
@@ -43,17 +48,17 @@ class Actor:
     owner: str
     approval: Approval | None
     clock: Callable[[], datetime]
+    lease_seconds: float
     images_uri: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
 
     @cached_property
     def stores(self) -> dict[str, ActingStore]:
         """Every store of the system; opened once."""
-        return {name: open_acting(name, store, self.home.value) for name, store in self.system.stores.items()}
+        return {name: open_store_for_acting(name, store, self.home) for name, store in self.system.stores.items()}
 
     @cached_property
     def database(self) -> ActingDatabase:
-        variable = self.system.database.url_env
-        return open_acting_database(self.home.value(variable, f"the database of {self.system.name}"))
+        return open_database_for_acting(self.system, self.home)
 
     @cached_property
     def system_digest(self) -> str:
@@ -139,8 +144,8 @@ class Actor:
         for _, phase in groupby(order, key=lambda s: (s.position, s.act, s.store or s.table_name)):
             group = list(phase)
             left = [s for s in group if s.unit not in stopped]
-            for start in range(0, len(left), BULK):
-                for step, done in self._do(left[start : start + BULK], images, predicates, log):
+            with closing(self._do(left, images, predicates)) as doing:  # whatever ends this, what is in flight lands
+                for step, done in doing:
                     outcomes.append((step.unit, step.number, done.outcome, done.detail))
                     if done.outcome not in SUCCESS:
                         stopped.add(step.unit)
@@ -160,28 +165,53 @@ class Actor:
                 outcomes.append((*place, "skipped_kept", "another step of its unit was refused or failed"))
         return outcomes
 
-    def _do(
-        self, steps: Sequence[Step], images: Images, predicates: Mapping[str, str], log: Callable[[str], None]
-    ) -> list[tuple[Step, Done]]:
+    def _do(self, steps: Sequence[Step], images: Images, predicates: Mapping[str, str]) -> Generator[tuple[Step, Done]]:
+        """Steps of one kind, in bulks: intents, the act, outcomes. Bulks of objects are in flight beside each other."""
+        at_once = IN_FLIGHT if steps and steps[0].is_object else 1
+        flying: deque[tuple[list[Step], list[int], Future[list[Done]]]] = deque()
+        with ThreadPoolExecutor(at_once, "acting") as threads:
+            try:
+                for start in range(0, len(steps), BULK):
+                    held, left, seqs = self._begin(steps[start : start + BULK])
+                    yield from held
+                    if left:
+                        work = (
+                            partial(self._objects, left)
+                            if left[0].is_object
+                            else partial(self._rows, left, images, predicates)
+                        )
+                        flying.append((left, seqs, threads.submit(work)))
+                    while len(flying) >= at_once:
+                        yield from self._end(*flying.popleft())
+                while flying:
+                    yield from self._end(*flying.popleft())
+            finally:  # what is in flight lands; what became of it is settled by looking
+                for _, _, future in flying:
+                    future.cancel()
+
+    def _begin(self, steps: Sequence[Step]) -> tuple[list[tuple[Step, Done]], list[Step], list[int]]:
+        """Intents on record, without those that a hold covers."""
         state = self.home.control.retention
         held: list[tuple[Step, Done]] = []
         left = list(steps)
         while left:
+            state.renew(self.plan.id, self.owner, self.lease_seconds)
             try:
-                seqs = state.intents(self.plan.id, self.owner, [self._intent(s) for s in left])
-                break
+                return held, left, state.intents(self.plan.id, self.owner, [self._intent(s) for s in left])
             except Held as error:
                 held += [(left[n], Done(left[n].key or "", "skipped_held", str(error))) for n in error.places]
                 left = [s for n, s in enumerate(left) if n not in error.places]
-        else:
-            return held
-        done = self._objects(left) if left[0].is_object else self._rows(left, images, predicates)
-        state.outcomes(
+        return held, [], []
+
+    def _end(self, steps: list[Step], seqs: list[int], future: Future[list[Done]]) -> list[tuple[Step, Done]]:
+        """Outcomes on record."""
+        done = future.result()
+        self.home.control.retention.outcomes(
             self.plan.id,
             self.owner,
             [Outcome(seq, d.outcome, d.detail, d.undo) for seq, d in zip(seqs, done, strict=True)],
         )
-        return [*held, *zip(left, done, strict=True)]
+        return list(zip(steps, done, strict=True))
 
     def _intent(self, step: Step) -> Intent:
         evidence: dict[str, Any] = {
@@ -201,7 +231,7 @@ class Actor:
             purge_at = self.clock() + self.policy.quarantine_for
         return Intent(
             step.unit, step.number, step.act, "object" if step.is_object else "row", step.store, step.key,
-            step.table_name if not step.is_object else None, step.row_id if not step.is_object else None, evidence,
+            self.policy.select.rows if step.is_object else step.table_name, step.row_id, evidence,
             step.size_bytes, step.tenant, purge_at,
         )  # fmt: skip
 

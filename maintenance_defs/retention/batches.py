@@ -175,6 +175,13 @@ class Work:
         )
         return path
 
+    def rows_put_away(self) -> pa.Table:
+        """row_id: of the rows that were set to say that their object is away."""
+        return self._con.sql(
+            "SELECT DISTINCT row_id FROM planned JOIN outcome o USING (unit, number) "
+            "WHERE act = 'set' AND o.outcome = 'set' AND row_id IS NOT NULL"
+        ).to_arrow_table()
+
     def place_of(self, store: str, key: str) -> tuple[int, int]:
         """Unit and number of the step that puts this object away."""
         query = f"SELECT unit, number FROM ({_AWAY}) WHERE store = ? AND key = ?"

@@ -33,12 +33,13 @@ from maintenance_defs.reconcile.comparing.inputs import Inputs
 from maintenance_defs.retention.acting import Actor
 from maintenance_defs.retention.batches import Work, open_work
 from maintenance_defs.retention.late import restore_late_references
+from maintenance_defs.retention.pausing import pause_on_damage
 from maintenance_defs.retention.planning import find_policy, limit_guards, timings_here, usable_listings
 from maintenance_defs.retention.settling import settle
 from maintenance_defs.retention.verifying import verified
 
 LEASE_SECONDS = 300.0  # longer than a batch takes; a killed run blocks its system for so long
-FIRST_BATCH, MAX_BATCH = 5000, 50_000  # units
+FIRST_BATCH, MAX_BATCH = 1000, 50_000  # units
 ASKING_SHARE = 0.25  # of the time of a batch may go into asking again; batches grow until it does
 BATCH_SECONDS = 60.0  # … but what was asked must not be older than this when it is used
 ERROR_BUDGET, ERROR_PERCENT = 20, 20.0  # so many failures, and so large a share, stop the run (H10)
@@ -104,20 +105,23 @@ def execute(
     policy = find_policy(system, plan.policy)
     if plan.state == "done":
         return Execution(plan, "done", message="it was executed already; nothing was done")
+    owner = owner or f"{run_id}-{uuid.uuid4().hex[:8]}"
+    take_up_lapsed(system, home, owner=owner, log=log, clock=clock, lease_seconds=lease_seconds)
+    plan = state.plan(plan_id)
     timings = timings_here(system, policy, home)
     approval = state.approval_of(plan_id)
-    _may_act(system, policy, plan, home, timings, clock())
-    owner = owner or f"{run_id}-{uuid.uuid4().hex[:8]}"
+    may_act(system, policy, plan, home, timings, clock())
     artefact = home.control.get(plan.artefact_id)
     _untouched(plan, artefact)
     listings = usable_listings(system, policy, home, Inputs.newest(system, home), clock())
+    pause_on_damage(system, home)
     if approval is not None:
         _within_limits(system, policy, plan, approval, home, clock())
     if not state.claim(plan_id, owner, lease_seconds, run_id=run_id):
         return Execution(state.plan(plan_id), "done", message="it was executed already; nothing was done")
     approval = state.approval_of(plan_id)
     units = approval.units if approval is not None else ()
-    actor = Actor(system, policy, plan, home, owner, approval, clock)
+    actor = Actor(system, policy, plan, home, owner, approval, clock, lease_seconds)
     stopped: str | None = None
     restored = 0
     log(policy.log.get("begin", ""))
@@ -131,6 +135,8 @@ def execute(
             with suppress(MaintenanceError, sa.exc.SQLAlchemyError):
                 settle(actor, log)
                 work.remember(state.acts(plan_id))
+                with suppress(MaintenanceError, sa.exc.SQLAlchemyError):  # the next attempt asks again
+                    restore_late_references(actor, work, listings, log)
                 _end(actor, work, "partial", str(error) or type(error).__name__)
             raise
         counts = work.counts()
@@ -144,6 +150,39 @@ def execute(
     return Execution(
         state.plan(plan_id), ended, counts, by_kind, problems, restored, stopped, round(time.monotonic() - began, 3)
     )
+
+
+def take_up_lapsed(
+    system: System,
+    home: Home,
+    *,
+    owner: str,
+    log: Log = _silent,
+    clock: Callable[[], datetime] = _utc_now,
+    lease_seconds: float = LEASE_SECONDS,
+) -> int:
+    """Settle what killed runs of this system had begun, give back what is needed, and free the system (H07).
+
+    Nothing new is done: such a plan is `partial` afterwards, whether or not it may still be applied. Returns how many.
+    """
+    state = home.control.retention
+    now = clock()
+    lapsed = [p for p in state.plans(system.name, states=("executing",)) if p.lease_until and p.lease_until <= now]
+    for plan in lapsed:
+        policy = find_policy(system, plan.policy)
+        mine = f"{owner}-settling"
+        state.claim(plan.id, mine, lease_seconds)
+        actor = Actor(system, policy, plan, home, mine, state.approval_of(plan.id), clock, lease_seconds)
+        with open_work(home, plan, actor.approval.units if actor.approval else ()) as work:
+            settle(actor, log)
+            work.remember(state.acts(plan.id))
+            try:
+                listings = usable_listings(system, policy, home, Inputs.newest(system, home), clock())
+                restore_late_references(actor, work, listings, log)
+            except MaintenanceError as error:  # nothing is lost by it: a purge asks again, and so does the plan
+                log(f"What a killed run put away could not be asked for again: {error}")
+            _end(actor, work, "partial", "its run was killed; what it had begun was settled")
+    return len(lapsed)
 
 
 def _run(
@@ -166,7 +205,7 @@ def _run(
             return None
         after = steps[-1].unit
         state.renew(plan.id, actor.owner, lease_seconds)
-        _still_in_window(actor.policy, clock())
+        still_in_window(actor.policy, clock())
         images = actor.take_images(steps)  # before the snapshot: what then differs has changed
         asked = time.monotonic()
         with verified(
@@ -209,7 +248,7 @@ def _next_size(size: int, asking: float, acting: float) -> int:
     return size
 
 
-def _may_act(system: System, policy: Policy, plan: PlanRow, home: Home, timings: dict[str, str], now: datetime) -> None:
+def may_act(system: System, policy: Policy, plan: PlanRow, home: Home, timings: dict[str, str], now: datetime) -> None:
     """Raises Refused when the policy is off, paused, changed since the plan (H19), or outside its window."""
     if not is_enabled(policy, home.environment):
         how = f" or {policy.enabled_env}=true" if policy.enabled_env else ""
@@ -229,10 +268,10 @@ def _may_act(system: System, policy: Policy, plan: PlanRow, home: Home, timings:
             f"the declaration of {system.name} has changed since plan {plan.id[:8]} was made. Nothing was done: plan "
             f"again.",
         )
-    _still_in_window(policy, now)
+    still_in_window(policy, now)
 
 
-def _still_in_window(policy: Policy, now: datetime) -> None:
+def still_in_window(policy: Policy, now: datetime) -> None:
     if policy.window is None:
         return
     start, end, zone = parse_window(policy.window)

@@ -37,6 +37,10 @@ def restore_late_references(
         evidence_folder.mkdir()
         with take_evidence(actor.system, actor.home, files, evidence_folder) as evidence:
             start_verdicts(evidence, None)
+            if actor.policy.act.set and actor.policy.select.rows is not None:  # rows that are left on purpose (C-11)
+                evidence.con.register("left_rows", work.rows_put_away())
+                evidence.con.execute("INSERT INTO going SELECT ?, row_id FROM left_rows", [actor.policy.select.rows])
+                evidence.con.unregister("left_rows")
             for store, file in files.items():
                 if store not in actor.system.referenced_stores or store not in listings:
                     continue
@@ -53,6 +57,12 @@ def restore_late_references(
 
 
 def _give_back(actor: Actor, work: Work, store: str, key: str, reason: str, log: Callable[[str], None]) -> int:
+    entries = actor.home.control.retention.quarantined(
+        actor.system.name, state=None, plan_id=actor.plan.id, key=key, store=store
+    )
+    if all(entry.state == "restored" for entry in entries):  # by an earlier attempt, or by a person
+        work.note([(*work.place_of(store, key), "skipped_referenced", f"given back before; {reason}")])
+        return 0
     done = restore_object(actor.system, actor.home, actor.stores, actor.plan.id, store, key, actor.owner, reason)
     place = work.place_of(store, key)
     if done.outcome == "restored":

@@ -34,6 +34,7 @@ from maintenance_defs.reconcile.calculator import literal
 from maintenance_defs.reconcile.comparing.inputs import Inputs, open_findings
 from maintenance_defs.reconcile.inventory import FILE
 from maintenance_defs.reconcile.reading.rows import Progress
+from maintenance_defs.retention.blocking import refuse_if_blocked
 from maintenance_defs.retention.choosing import Choice, choice_of, count_kept, totals
 from maintenance_defs.retention.choosing.judging import Listing
 from maintenance_defs.retention.choosing.selected import count_rows
@@ -109,6 +110,7 @@ def take_plan(
                         holds=[h for h in home.control.retention.holds(system.name) if h.policy in (None, name)],
                         observed=_observations(system, policy, home),
                     )  # fmt: skip
+                    refuse_if_blocked(evidence, at)
                     choice.run()
                     facts = _facts(system, policy, name, home, choice, started_at)
                     _write(evidence, staged.path)
@@ -147,7 +149,7 @@ def usable_listings(system: System, policy: Policy, home: Home, inputs: Inputs, 
 
     A store that references name must have a diff that no guard refused; others need a complete inventory only.
     """
-    wanted = _stores(system, policy)
+    wanted = stores_of(system, policy)
     listings: dict[str, Listing] = {}
     diff = home.control.latest(system.name, "orphan_diff")
     for store in wanted:
@@ -182,7 +184,7 @@ def usable_listings(system: System, policy: Policy, home: Home, inputs: Inputs, 
     return listings
 
 
-def _stores(system: System, policy: Policy) -> tuple[str, ...]:
+def stores_of(system: System, policy: Policy) -> tuple[str, ...]:
     """The stores whose objects matter to a policy."""
     select = policy.select
     if select.rows is None:

@@ -20,11 +20,13 @@ from maintenance_defs.control.retention import Entry, Outcome
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import Held, MaintenanceError, Refused
 from maintenance_defs.core.schemas import INVENTORY
+from maintenance_defs.databases.row_ids import row_filter
 from maintenance_defs.reconcile.calculator import literal
 from maintenance_defs.reconcile.comparing.inputs import Inputs
 from maintenance_defs.reconcile.inventory import FILE
+from maintenance_defs.reconcile.reading.rows import column_of, from_table
 from maintenance_defs.retention.choosing.judging import Listing, judge_objects, start_verdicts
-from maintenance_defs.retention.evidence import take_evidence
+from maintenance_defs.retention.evidence import Evidence, take_evidence
 from maintenance_defs.retention.restore import Doors, Undone
 from maintenance_defs.stores.acting import Done, Seen
 
@@ -67,6 +69,7 @@ def due_for_purge(system: System, home: Home, *, at: datetime, plan_id: str | No
         work.mkdir()
         with take_evidence(system, home, files, work) as evidence:
             start_verdicts(evidence, None)
+            _leave_out_left_rows(evidence, found)
             for store, file in files.items():
                 inventory = inventories.get(store)
                 if inventory is None or inventory.verdict != "complete" or inventory.uri is None:
@@ -92,6 +95,38 @@ def due_for_purge(system: System, home: Home, *, at: datetime, plan_id: str | No
         else:
             purge.needed.append((entry, f"{item}: {reason}"))
     return purge
+
+
+def _leave_out_left_rows(evidence: Evidence, entries: Sequence[Entry]) -> None:
+    """Rows that a policy left without their object do not count, while what it wrote in them still stands (C-11)."""
+    places: dict[tuple[str, str], set[str]] = {}
+    for entry in entries:
+        policy = evidence.system.retention.get(entry.policy)
+        left = policy is not None and policy.act.set and policy.select.rows == entry.table
+        if left and entry.table is not None and entry.row_id is not None:
+            places.setdefault((entry.policy, entry.table), set()).add(entry.row_id)
+    snapshot = evidence.snapshot
+    for (name, table_name), row_ids in places.items():
+        policy, table = evidence.system.retention[name], snapshot.table(table_name)
+        if table is None:
+            continue
+        written = [column_of(table, column, snapshot) for column, value in policy.act.set.items() if value is not None]
+        ids = sorted(row_ids)
+        for start in range(0, len(ids), PAGE):
+            batch = ids[start : start + PAGE]
+            condition, parameters = row_filter(snapshot, table, policy.select.id or (), batch)
+            stands = " AND ".join([f"({condition})", *(f"{snapshot.quote(column)} IS NOT NULL" for column in written)])
+            columns = [column_of(table, column, snapshot) for column in policy.select.id or ()]
+            texts = [snapshot.as_text(snapshot.quote(column), table.columns[column]) for column in columns]
+            selected = ", ".join(f"{text} AS i{n}" for n, text in enumerate(texts))
+            for found in snapshot.read(
+                f"SELECT {selected} FROM {from_table(snapshot, table)} WHERE {stands}", parameters
+            ):
+                names = ", ".join(found.schema.names)
+                row_id = f"{names}::VARCHAR" if len(columns) == 1 else f"to_json([{names}]::VARCHAR[])::VARCHAR"
+                evidence.con.register("left_rows", pa.Table.from_batches([found]))
+                evidence.con.execute(f"INSERT INTO going SELECT ?, {row_id} FROM left_rows", [table_name])
+                evidence.con.unregister("left_rows")
 
 
 def purge_entries(

@@ -14,9 +14,11 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import Entry, Outcome
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import MaintenanceError, Refused
-from maintenance_defs.databases.acting import ActingDatabase, open_acting_database
+from maintenance_defs.databases.acting import ActingDatabase
+from maintenance_defs.retention.doors import open_database_for_acting, open_store_for_acting
 from maintenance_defs.retention.images import read_image
-from maintenance_defs.stores.acting import ActingStore, Done, open_acting
+from maintenance_defs.stores.acting import ActingStore, Done
+from maintenance_defs.stores.base import ObjectFacts
 
 PAGE = 500  # entries taken at a time
 
@@ -89,7 +91,7 @@ class Doors(Mapping[str, ActingStore]):
 
     def __getitem__(self, name: str) -> ActingStore:
         if name not in self._open:
-            self._open[name] = open_acting(name, self._system.stores[name], self._home.value)
+            self._open[name] = open_store_for_acting(name, self._system.stores[name], self._home)
         return self._open[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -99,8 +101,7 @@ class Doors(Mapping[str, ActingStore]):
         return len(self._system.stores)
 
     def database(self) -> ActingDatabase:
-        variable = self._system.database.url_env
-        return open_acting_database(self._home.value(variable, f"the database of {self._system.name}"))
+        return open_database_for_acting(self._system, self._home)
 
 
 def _in_order(entries: Iterable[Entry]) -> list[list[Entry]]:
@@ -132,7 +133,11 @@ def _restore(
 def _give_back(home: Home, stores: Mapping[str, ActingStore], entry: Entry) -> Done:
     undo = entry.undo or {}
     if entry.kind == "object":
-        return stores[entry.store or ""].restore(entry.key or "", {k: str(v) for k, v in undo.items()})
+        store = stores[entry.store or ""]
+        back = store.restore(entry.key or "", {k: str(v) for k, v in undo.items()})
+        if back.outcome == "failed" and entry.state == "restoring" and _is_back(store, entry):
+            return Done(entry.key or "", "restored", "by an attempt that was interrupted")
+        return back
     if not isinstance(stores, Doors):
         return Done(entry.row_id or "", "failed", "rows are restored by hand: maintain restore")
     before = read_image(home, str(undo["images"]), str(undo["image"]))
@@ -145,6 +150,18 @@ def _give_back(home: Home, stores: Mapping[str, ActingStore], entry: Entry) -> D
             return Done(entry.row_id or "", "failed", "the row as it was set is not known; compare it by hand")
         done = database.revert([before], [after])[0]
     return Done(entry.row_id or "", done.outcome, done.detail)
+
+
+def _is_back(store: ActingStore, entry: Entry) -> bool:
+    """Whether the very content is under its key, as a dead attempt may have left it; its time may be a new one."""
+    key, etag = entry.key or "", entry.evidence.get("etag")
+    now = store.look([key])[key]
+    if not isinstance(now, ObjectFacts) or now.size_bytes != entry.size_bytes:
+        return False
+    if etag is not None:
+        return bool(now.etag == etag)
+    modified_at = entry.evidence.get("modified_at")
+    return now.modified_at is not None and bool(modified_at == now.modified_at.isoformat(timespec="microseconds"))
 
 
 def entry_age(entry: Entry, now: datetime) -> float:

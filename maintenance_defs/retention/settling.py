@@ -47,7 +47,7 @@ def _object(actor: Actor, intent: Intent) -> Done:
         return Done(key, "unknown", "the store does not say whether it is there")
     seen = Seen(key, intent.size_bytes, _instant(intent.evidence.get("modified_at")), intent.evidence.get("etag"))
     if intent.act == "quarantine":
-        return store.quarantine([seen], actor.plan.id)[0]  # finds the copy or marker that is there
+        return store.after_crash(seen, actor.plan.id)
     if intent.act == "move" and isinstance(actor.policy.act.objects, Move):
         move = actor.policy.act.objects
         target = move.prefix + key

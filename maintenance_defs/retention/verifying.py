@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,13 +22,14 @@ from maintenance_defs.core.schemas import INVENTORY
 from maintenance_defs.databases.row_ids import row_filter
 from maintenance_defs.reconcile.calculator import one
 from maintenance_defs.retention.batches import Step
+from maintenance_defs.retention.blocking import refuse_if_blocked
 from maintenance_defs.retention.choosing import choice_of
 from maintenance_defs.retention.choosing.judging import Listing
 from maintenance_defs.retention.evidence import Evidence, take_evidence
 from maintenance_defs.stores.acting import ActingStore, Seen, changed
 from maintenance_defs.stores.base import ObjectFacts
 
-LOOK_BATCH = 4000
+LOOK_BATCH, LOOKING = 2000, 4  # keys of one look, looks at once
 LOOKED = pa.schema([pa.field("store", pa.string()), *INVENTORY])
 
 
@@ -49,12 +52,11 @@ class Look:
         """A table of LOOKED: objects that exist; those that nobody could ask for count as not there to be taken."""
         rows: list[tuple[str, ObjectFacts]] = []
         for store, keys in wanted.items():
-            for start in range(0, len(keys), LOOK_BATCH):
-                part = keys[start : start + LOOK_BATCH]
-                for key, facts in self._stores[store].look(part, dense=True).items():
-                    self.seen[store, key] = facts
-                    if isinstance(facts, ObjectFacts):
-                        rows.append((store, facts))
+            parts = [keys[start : start + LOOK_BATCH] for start in range(0, len(keys), LOOK_BATCH)]
+            with ThreadPoolExecutor(LOOKING, "looking") as threads:
+                for found in threads.map(partial(self._stores[store].look, dense=True), parts):
+                    self.seen |= {(store, key): facts for key, facts in found.items()}
+                    rows += [(store, facts) for facts in found.values() if isinstance(facts, ObjectFacts)]
         columns = [
             [store for store, _ in rows], [f.key for _, f in rows], [f.size_bytes for _, f in rows],
             [f.modified_at for _, f in rows], [f.etag for _, f in rows], [None] * len(rows),
@@ -110,6 +112,7 @@ def verified(
                 choice.only = _restricted(evidence, policy, ids)
         else:
             choice.only_keys = sorted({s.key for s in steps if s.key is not None})
+        refuse_if_blocked(evidence, as_of)
         choice.run()
         yield _compare(evidence, steps, done, look), evidence
 

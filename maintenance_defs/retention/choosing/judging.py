@@ -140,5 +140,8 @@ def known_facts(listings: Mapping[str, Listing], wanted: str) -> str:
         f"WHERE key IN (SELECT key FROM {wanted} WHERE store = {literal(store)})"
         for store, listing in listings.items()
     ]
-    nothing = "NULL::VARCHAR, NULL::VARCHAR, NULL::BIGINT, NULL::TIMESTAMPTZ, NULL::VARCHAR, NULL::VARCHAR"
-    return " UNION ALL ".join([*selects, f"SELECT {nothing} WHERE false"])
+    types = ("VARCHAR", "VARCHAR", "BIGINT", "TIMESTAMPTZ", "VARCHAR", "VARCHAR")
+    columns = zip(("store", *INVENTORY.names), types, strict=True)
+    # First, because it names the columns: a policy that only sets columns needs no listing.
+    nothing = f"SELECT {', '.join(f'NULL::{type_} AS {name}' for name, type_ in columns)} WHERE false"
+    return " UNION ALL ".join([nothing, *selects])

@@ -1,0 +1,21 @@
+"""The doors that write, opened with the credentials that may (H14). Plans and reports never come here."""
+
+from __future__ import annotations
+
+from maintenance_defs.control.home import Home
+from maintenance_defs.core.declaration import Store, System
+from maintenance_defs.databases.acting import ActingDatabase, open_acting_database
+from maintenance_defs.stores.acting import ActingStore, open_acting
+
+
+def open_store_for_acting(name: str, store: Store, home: Home) -> ActingStore:
+    """Raises EnvironmentMissing, StoreUnavailable."""
+    if store.write_credentials is not None:
+        store = store.model_copy(update={"credentials": store.write_credentials})
+    return open_acting(name, store, home.value)
+
+
+def open_database_for_acting(system: System, home: Home) -> ActingDatabase:
+    """Raises EnvironmentMissing, SourceUnavailable; Refused for a database that can only be read."""
+    variable = system.database.write_url_env or system.database.url_env
+    return open_acting_database(home.value(variable, f"the database of {system.name}, for changes"))
