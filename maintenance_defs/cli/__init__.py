@@ -4,7 +4,8 @@ Belongs here: options, exit codes, what is printed where. Not here: any work; a 
 function as the asset does. A verb's module is imported when the verb is used, and imports what is
 heavy inside its function, so that `maintain --help` is instant.
 
-Exit codes: 0 clean, 1 findings (with --fail-on-findings) or only a part could be done, 2 error, 3 refused.
+Exit codes: 0 clean, 1 findings (with --fail-on-findings) or only a part could be done, 2 error, 3 refused
+or not confirmed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,18 @@ VERBS = {
         "reconcile": "reading",
         "explain": "reading",
         "doctor": "checking",
+        "validate": "checking",
+    },
+    "Retain": {
+        "plan": "planning",
+        "approve": "consenting",
+        "apply": "acting",
+        "restore": "undoing",
+        "purge": "undoing",
+        "hold": "holding",
+        "pause": "holding",
+        "resume": "holding",
+        "migrate": "migrating",
     },
     "Run": {
         "demo": "running",
@@ -71,8 +84,8 @@ def main() -> None:
     """Find what databases and object stores say about each other, and why.
 
     Systems are declared in assets/<system>/defs.yaml; `maintain demo` makes data to try everything on.
-    Nothing here changes a maintained store or database.
+    A store or database is changed by apply, restore, purge and migrate --apply only, and only after consent.
 
     \b
-    Exit codes: 0 clean, 1 findings (with --fail-on-findings) or partial, 2 error, 3 refused.
+    Exit codes: 0 clean, 1 findings (with --fail-on-findings) or partial, 2 error, 3 refused or not confirmed.
     """

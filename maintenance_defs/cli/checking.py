@@ -1,15 +1,29 @@
-"""The verb that looks at connections, rights and declarations: doctor."""
+"""The verbs that look whether all is well: doctor, at connections and declarations; validate, at the data."""
 
 from __future__ import annotations
 
 import getpass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from maintenance_defs.cli.shared import CLEAN, ERROR, load_all, load_system, print_json, verb, working_home
+from maintenance_defs.cli.shared import (
+    CLEAN,
+    ERROR,
+    FINDINGS,
+    as_of_option,
+    load_all,
+    load_system,
+    print_json,
+    progress,
+    system_argument,
+    verb,
+    working_home,
+)
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from maintenance_defs.reporting.finding import Finding
 
 MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red"), "unknown": ("?", "cyan")}
@@ -68,3 +82,86 @@ def doctor(name: str | None, write: bool, production: bool, accept_pair: str | N
         warned = sum(finding.status == "warn" for finding in findings)
         click.echo(f"\n{failed} failed, {warned} to look at, {len(findings) - failed - warned} well or unknown.")
     return ERROR if failed else CLEAN
+
+
+@click.command(short_help="Ask the checks of a system: does its data hold together?")
+@system_argument
+@click.option("--last", is_flag=True, help="Tell of the last reconciliation; read neither store nor database.")
+@click.option("--row", nargs=2, metavar="TABLE ID", help="Follow one row to its objects instead.")
+@as_of_option
+@verb
+def validate(name: str, last: bool, row: tuple[str, str] | None, as_of: datetime | None, as_json: bool) -> int:
+    """Reconcile SYSTEM, and say of each of its checks whether it holds; then whether its ledger is as it was written.
+
+    Exits with 1 when a check of severity error does not hold, with 2 when one could not be asked. With --row: follows
+    one row to the rows it points to and the objects they name, and says which link is broken first.
+
+    \b
+      maintain validate shop
+      maintain validate shop --row orders 1024
+    """
+    if row is not None:
+        if last or as_of is not None:
+            raise click.UsageError("--row reads the database now; it takes neither --last nor --as-of")
+        return _trace(name, row, as_json)
+    from maintenance_defs.reporting.report import Report
+    from maintenance_defs.reporting.retention_text import chain_line, check_line
+
+    if last and as_of is not None:
+        raise click.UsageError("--last tells of a reconciliation that is done; it takes no --as-of")
+    loaded = load_system(name)
+    with working_home(serve=not last) as home:
+        diff = None
+        if not last:
+            from maintenance_defs.reconcile.run import reconcile
+
+            with progress(shown=not as_json) as step:
+                diff = reconcile(loaded.system, home, folder=loaded.folder, as_of=as_of, step=step)
+        facts = Report.load(loaded.system, home, diff).facts
+        broken = home.control.retention.verify_chain(loaded.system.name)
+    chain = None if broken is None else {"plan": broken.plan_id, "seq": broken.seq, "what": broken.what}
+    statuses = {check["name"]: _status(check) for check in facts["checks"]}
+    if as_json:
+        checks = [check | {"status": statuses[check["name"]]} for check in facts["checks"]]
+        print_json({"system": name, "as_of": facts["as_of"], "checks": checks, "ledger": chain})
+    else:
+        click.echo(f"{name} as of {facts['as_of']}")
+        for check in facts["checks"]:
+            mark, colour = MARKS[statuses[check["name"]]]
+            click.echo(f"{click.style(f'{mark:4}', fg=colour)}  {check_line(check)}")
+        mark, colour = MARKS["fail" if chain else "ok"]
+        click.echo(f"{click.style(f'{mark:4}', fg=colour)}  {chain_line(chain)}")
+    if chain or "fail" in statuses.values():
+        return FINDINGS
+    return ERROR if "unknown" in statuses.values() else CLEAN
+
+
+def _trace(name: str, row: tuple[str, str], as_json: bool) -> int:
+    """Exit code 1 when a link is broken."""
+    from dataclasses import asdict
+
+    from maintenance_defs.reporting.text import shown
+    from maintenance_defs.reporting.trace import trace_row
+
+    system = load_system(name).system
+    with working_home() as home:
+        links = trace_row(system, home, *row)
+    broken = next((link for link in links if link.good is False), None)
+    if as_json:
+        print_json({
+            "system": name, "links": [asdict(link) for link in links], "first_broken": broken and asdict(broken)
+        })  # fmt: skip
+        return FINDINGS if broken else CLEAN
+    for link in links:
+        mark, colour = MARKS["unknown" if link.good is None else "ok" if link.good else "fail"]
+        click.echo(f"{click.style(f'{mark:4}', fg=colour)}  {shown(link.what)} {link.detail}")
+    click.echo(f"First broken link: {shown(broken.what)}." if broken else "No link is broken.")
+    return FINDINGS if broken else CLEAN
+
+
+def _status(check: dict[str, Any]) -> str:
+    if check["count"] is None:
+        return "unknown"
+    if not check["count"]:
+        return "ok"
+    return "fail" if check["severity"] == "error" else "warn"

@@ -16,6 +16,7 @@ from maintenance_defs.cli.shared import (
     PARTIAL,
     REFUSED,
     as_of_option,
+    find_plan,
     load_system,
     print_json,
     progress,
@@ -48,6 +49,8 @@ fail_option = click.option("--fail-on-findings", is_flag=True, help="Exit with 1
     "--item", "items", multiple=True, metavar="CLASS", help="What to list: a class, or 'all'. [orphan_candidate]"
 )
 @click.option("--last", is_flag=True, help="Tell of the last reconciliation; read neither store nor database.")
+@click.option("--plan", "prefix", metavar="PLAN", help="Tell what the ledger says of this plan instead.")
+@click.option("--history", metavar="KEY", help="Tell what retention ever did to this key instead.")
 @as_of_option
 @fail_option
 @verb
@@ -58,6 +61,8 @@ def report(
     format_: str | None,
     items: tuple[str, ...],
     last: bool,
+    prefix: str | None,
+    history: str | None,
     as_of: datetime | None,
     fail_on_findings: bool,
     as_json: bool,
@@ -71,7 +76,13 @@ def report(
       maintain report shop --export orphans.csv
       maintain report shop --last --format r2
       maintain report shop --last --item missing_candidate --format json
+      maintain report shop --plan 1f0c93ab
+      maintain report shop --history images/1024/front.jpg
     """
+    if prefix is not None or history is not None:
+        if last or as_of or target or format_ or items or (prefix is not None and history is not None):
+            raise click.UsageError("--plan and --history each stand alone")
+        return _ledger(name, prefix, history, as_json)
     from maintenance_defs.reporting.exports import ORPHANS
     from maintenance_defs.reporting.report import ITEMS, Report
 
@@ -113,6 +124,29 @@ def report(
     return exit_code(found, fail_on_findings=fail_on_findings)
 
 
+def _ledger(name: str, prefix: str | None, key: str | None, as_json: bool) -> int:
+    """What the ledger says of one plan, or of one key."""
+    from maintenance_defs.core.errors import Refused
+    from maintenance_defs.reporting import retention_facts, retention_text
+
+    system = load_system(name).system
+    with working_home(serve=False) as home:
+        if key is not None:
+            facts = retention_facts.history_facts(home, system.name, key)
+            lines = retention_text.history_lines(facts)
+        else:
+            found = find_plan(home, prefix or "")
+            if found.system != system.name:
+                raise Refused("wrong_system", f"plan {prefix} is of {found.system}, not of {name}.")
+            facts = retention_facts.ledger_facts(home, found)
+            lines = retention_text.ledger_lines(facts)
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo("\n".join(lines))
+    return ERROR if facts.get("chain") else CLEAN
+
+
 @click.command(short_help="Reconcile a system; print one line.")
 @system_argument
 @as_of_option
@@ -121,20 +155,26 @@ def report(
 def reconcile(name: str, as_of: datetime | None, fail_on_findings: bool, as_json: bool) -> int:
     """Reconcile SYSTEM and print one line: inventory of every store, snapshot of the database, diff.
 
+    What SYSTEM publishes is then written into its table: which file of each row is there.
+
     For cron; `maintain report SYSTEM --last` tells the rest.
     """
     from maintenance_defs.reconcile.run import reconcile as run
     from maintenance_defs.reporting.report import Report
+    from maintenance_defs.retention.publishing import publish
 
     loaded = load_system(name)
     with working_home() as home:
         with progress(shown=not as_json) as step:
             diff = run(loaded.system, home, folder=loaded.folder, as_of=as_of, step=step)
         found = Report.load(loaded.system, home, diff)
+        told = publish(loaded.system, home) if loaded.system.publishes else {}
     if as_json:
         print_json(found.summary())
     else:
         click.echo(found.headline())
+        for one in told.values():
+            click.echo(one.words(), err=one.message is not None)
     return exit_code(found, fail_on_findings=fail_on_findings)
 
 

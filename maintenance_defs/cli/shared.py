@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from maintenance_defs.control.home import Home
+    from maintenance_defs.control.retention import PlanRow
     from maintenance_defs.declarations import LoadedSystem
     from maintenance_defs.reconcile.run import Step
 
+SHORT = 8  # digits of an id or digest that people repeat
 CLEAN, FINDINGS, ERROR, REFUSED = 0, 1, 2, 3
 PARTIAL = FINDINGS
 
@@ -44,6 +46,9 @@ as_of_option = click.option(
     "--as-of", type=Instant(), metavar="INSTANT", help="Judge as of this instant, such as 2024-01-15T03:00:00Z."
 )
 system_argument = click.argument("name", metavar="SYSTEM")
+actor_option = click.option("--actor", metavar="NAME", help="Who does this, for the ledger. [the login name]")
+reason_option = click.option("--reason", metavar="TEXT", help="Why, in your words; it stays on record.")
+confirm_option = click.option("--confirm", metavar="DIGEST", help="The plan's digest, where nobody can type it.")
 
 
 def verb(function: Callable[..., int]) -> Callable[..., None]:
@@ -129,6 +134,77 @@ def progress(*, shown: bool = True) -> Iterator[Step]:
             bar.advance(tasks[what], items)
 
         yield step
+
+
+@contextmanager
+def units_bar(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr where that is a terminal; what it yields is told the items done since the last call."""
+    if not shown or not sys.stderr.isatty():
+        yield lambda items: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda items: bar.advance(task, items)
+
+
+def person(actor: str | None) -> str:
+    """Who acts: as given, else the login name."""
+    import getpass
+
+    try:
+        name = actor if actor is not None else getpass.getuser()
+    except (KeyError, OSError):  # a container without a user name
+        name = ""
+    if not name.strip():
+        raise click.UsageError("say who does this: --actor NAME")
+    return name.strip()
+
+
+def why(reason: str | None) -> str:
+    """Raises a usage error without a reason."""
+    if reason is None or not reason.strip():
+        raise click.UsageError("say why, in a few words: --reason '...'. It stays on record")
+    return reason.strip()
+
+
+def confirm_digest(digest: str, given: str | None, command: str) -> None:
+    """The digest of what was shown, repeated: typed on a terminal, or given by a script, 8 digits of it or more.
+
+    command: how a script says it. Raises Refused("not_confirmed").
+    """
+    word = (given if given is not None else _typed(f"Type {digest[:SHORT]} to go on", command)).strip().lower()
+    if len(word) < SHORT or not digest.startswith(word):
+        raise Refused(
+            "not_confirmed",
+            f"{word!r} is not the digest of this, {digest[:SHORT]}. Nothing was done: look at it again.",
+        )
+
+
+def confirm_count(count: int, given: int | None, command: str) -> None:
+    """The number of what was shown, repeated likewise."""
+    word = str(given) if given is not None else _typed(f"Type the number of objects, {count}, to go on", command)
+    if word.strip() != str(count):
+        raise Refused("not_confirmed", f"{word!r} is not the number of this, {count}. Nothing was done: look again.")
+
+
+def _typed(question: str, command: str) -> str:
+    if not sys.stdin.isatty():
+        raise Refused(
+            "not_confirmed", f"Nobody is at a terminal to confirm this. Nothing was done. In a script: {command}"
+        )
+    answer: str = click.prompt(question, default="", show_default=False, err=True)
+    return answer
+
+
+def find_plan(home: Home, prefix: str) -> PlanRow:
+    """By id or digest, at least 8 digits of it; plans that are too old are said to be so."""
+    found = home.control.retention.find_plan(prefix.strip().lower())
+    if home.control.retention.expire_plans(found.system):
+        found = home.control.retention.plan(found.id)
+    return found
 
 
 @contextmanager

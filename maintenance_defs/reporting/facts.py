@@ -10,6 +10,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import Store, System
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.core.schemas import OBJECT_ITEMS, ROW_ITEMS
+from maintenance_defs.reporting.trend import growth
 
 VERSION = 1  # of the shape; grows when a field changes its meaning or goes
 
@@ -21,7 +22,7 @@ def gather(system: System, home: Home, diff: Artefact) -> dict[str, Any]:
     """Everything but samples of items. Raises ArtefactError when an input is not recorded any more."""
     references, inventories = inputs(system, home, diff)
     stores = [
-        _store(name, declared, diff, inventories.get(name), referenced=name in system.referenced_stores)
+        _store(home, name, declared, diff, inventories.get(name), referenced=name in system.referenced_stores)
         for name, declared in system.stores.items()
     ]
     evidence = diff.evidence
@@ -97,7 +98,7 @@ def _step(artefact: Artefact | None) -> dict[str, Any]:
 
 
 def _store(
-    name: str, declared: Store, diff: Artefact, inventory: Artefact | None, *, referenced: bool
+    home: Home, name: str, declared: Store, diff: Artefact, inventory: Artefact | None, *, referenced: bool
 ) -> dict[str, Any]:
     listed = inventory.evidence if inventory is not None else {}
     compared = diff.evidence.get("stores", {}).get(name)
@@ -113,6 +114,7 @@ def _store(
         "objects": totals.get("objects", 0),
         "size_bytes": totals.get("size_bytes", 0),
         "limit_bytes": declared.limit,
+        "growth": growth(home, inventory, declared.limit),
         "scopes": [_scope(scope) for scope in listed.get("scopes", ())],
         "incomplete_uploads": len(listed.get("incomplete_uploads", ())),
         "noncurrent": noncurrent and {"count": noncurrent[0], "size_bytes": noncurrent[1]},
@@ -195,7 +197,7 @@ def _checks(system: System, references: Artefact | None, diff: Artefact) -> list
         {
             "name": name,
             "describe": check.describe,
-            "severity": check.severity,
+            "severity": found.get(name, {}).get("severity", check.severity),
             "count": found.get(name, {}).get("count"),
             "sample": found.get(name, {}).get("sample", []),
             "message": found.get(name, {}).get("message"),

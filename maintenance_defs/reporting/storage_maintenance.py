@@ -23,6 +23,7 @@ UNDECIDED = {
 APART = {
     "missing_unknown": "not checked: {} (the store would not say)",
     "row_in_progress": "not finished yet: {}",
+    "object_removed": "their file was removed by a retention policy: {}",
     "external_reference": "stored elsewhere: {}",
     "unresolvable_reference": "unreadable key: {}",
     "no_key": "without key: {}",
@@ -65,7 +66,8 @@ def _records(facts: dict[str, Any], missing: Iterable[dict[str, Any]]) -> Iterat
         yield from _gaps(facts, "rows")
         return
     counts = {item["item"]: item["count"] for item in facts["rows"]["items"]}
-    sure = checked - counts.get("missing_unknown", 0) - counts.get("row_in_progress", 0)
+    unsure = ("missing_unknown", "row_in_progress", "object_removed")
+    sure = checked - sum(counts.get(item, 0) for item in unsure)
     if found:
         yield f"⚠️  Found {found} {'orphaned record' if found == 1 else 'orphaned records'}:\n"
         yield from (f"  - Asset record exists but file missing: {shown(row['key'])}\n" for row in missing)

@@ -27,6 +27,7 @@ MEANING = {
     "missing_confirmed": "the object is gone, as in an earlier run",
     "missing_unknown": "the store would not say whether the object exists",
     "row_in_progress": "the object may not exist yet",
+    "object_removed": "a retention policy took the object and left the row",
     "external_reference": "names an object elsewhere",
     "unresolvable_reference": "the value could not be read as a key",
     "no_key": "the row names no object",
@@ -93,6 +94,15 @@ def known(number: int | None) -> str:
     return "not checked" if number is None else f"{number:,}"
 
 
+def _growth(store: dict[str, Any]) -> str:
+    found = store["growth"]
+    if not found or not found["bytes_per_day"]:
+        return ""
+    per_day = found["bytes_per_day"]
+    said = f" {'Grows' if per_day > 0 else 'Shrinks'} by {format_size(abs(per_day))} a day ({found['days']:g} d seen)"
+    return said + (f"; its limit is {found['days_to_limit']:g} d away." if found["days_to_limit"] else ".")
+
+
 def _store(store: dict[str, Any]) -> Section:
     parts: list[str | Table] = []
     if store["inventory"]["verdict"] != "complete":
@@ -103,7 +113,7 @@ def _store(store: dict[str, Any]) -> Section:
     if limit:
         over = ", OVER THE LIMIT" if store["size_bytes"] > limit else ""
         total += f" ({100 * store['size_bytes'] / limit:.1f} % of {format_size(limit)}{over})"
-    parts.append(f"{total}.")
+    parts.append(f"{total}.{_growth(store)}")
     scopes = [
         (
             scope["prefix"] or "(everything)",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -28,6 +30,7 @@ class World:
     as_of: str
     database: Path
     store: Path
+    folder: Path
 
     def run(self, verb: str, *arguments: str) -> Result:
         return CliRunner().invoke(main, [verb, self.system, *arguments])
@@ -63,7 +66,7 @@ def make_world(system: str, store: str, as_of: str, folder: Path, monkeypatch: p
     monkeypatch.delenv("MAINTENANCE_ARTEFACTS_URL", raising=False)
     monkeypatch.setenv(f"{system.upper()}_DATABASE_URL", f"sqlite:///{database}")
     monkeypatch.setenv(f"{system.upper()}_BUCKET_URL", str(folder / "stores" / store))
-    return World(system, as_of, database, folder / "stores" / store)
+    return World(system, as_of, database, folder / "stores" / store, folder)
 
 
 @pytest.fixture
@@ -86,3 +89,24 @@ def reconciled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """11 rows, 12 objects, no migration applied (systems.md S0)."""
     yield make_world("reports", "reports", "2025-08-14T00:00:00Z", tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict[str, Any]]]:
+    """A world with a plan, for tests that only ask."""
+    from tests.cli.retention_world import AS_OF, made  # which needs this module
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        world = make_world("colouring", "pages", AS_OF, tmp_path_factory.mktemp("planned"), monkeypatch)
+        yield world, made(world)
+
+
+@pytest.fixture
+def ready(planned: tuple[World, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The same world, put back afterwards: for tests that change it."""
+    world, _ = planned
+    kept = tmp_path_factory.mktemp("kept") / "world"
+    shutil.copytree(world.folder, kept)
+    yield world
+    shutil.rmtree(world.folder)
+    shutil.copytree(kept, world.folder)

@@ -1,0 +1,83 @@
+"""The verb that brings a maintained database the columns, views and indexes that retention needs: migrate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from maintenance_defs.cli.shared import CLEAN, REFUSED, load_system, print_json, system_argument, verb, working_home
+
+if TYPE_CHECKING:
+    from maintenance_defs.retention.migrate import Applied
+
+STATES = {"applied": "applied", "already_applied": "already applied", "pending": "not applied", "refused": "REFUSED"}
+
+
+@click.command(short_help="List, print or apply the migrations of a system.")
+@system_argument
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--apply", "applying", is_flag=True, help="Apply what is not applied yet, in order.")
+@click.option("--dry-run", is_flag=True, help="Print the SQL of what is not applied yet, and what it would make.")
+@verb
+def migrate(name: str, names: tuple[str, ...], applying: bool, dry_run: bool, as_json: bool) -> int:
+    """Say which migrations of SYSTEM are applied, as its database shows it; with --apply, apply them.
+
+    Each is one transaction: whole or not at all. What is applied already is left as it is.
+
+    \b
+      maintain migrate shop
+      maintain migrate shop --dry-run
+      maintain migrate shop archive_columns --apply
+    """
+    from maintenance_defs.retention import migrate as migrating
+
+    if applying and dry_run:
+        raise click.UsageError("give --apply or --dry-run, not both")
+    loaded = load_system(name)
+    with working_home() as home:
+        if applying or names:
+            found = migrating.apply(loaded.system, home, loaded.folder, names=names or None, dry_run=not applying)
+        else:
+            found = migrating.status(loaded.system, home, loaded.folder)
+    if as_json:
+        print_json({"system": name, "migrations": [_facts(one, sql=dry_run) for one in found]})
+    elif dry_run:
+        _print(found)
+    else:
+        for one in found:
+            click.echo(f"{one.name}: {STATES[one.state]}" + (f". {one.detail}" if one.detail else ""))
+            if one.state == "pending":
+                click.echo(f"  {one.migration.description}")
+        if any(one.state == "pending" for one in found):
+            click.echo(f"See them: maintain migrate {name} --dry-run   Apply them: maintain migrate {name} --apply")
+    if not found and not as_json:
+        click.echo(f"{name} has no migrations.")
+    return REFUSED if any(one.state == "refused" for one in found) else CLEAN
+
+
+def _facts(one: Applied, *, sql: bool) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "name": one.name, "dialect": one.migration.dialect, "state": one.state, "describe": one.migration.description,
+        "detail": one.detail,
+    }  # fmt: skip
+    if sql:
+        facts |= {"sql": one.migration.sql, "preview": [_plain(row) for row in one.preview]}
+    return facts
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value if isinstance(value, int | float | str | None) else str(value) for name, value in row.items()}
+
+
+def _print(found: list[Applied]) -> None:
+    """SQL that can be saved and run as it is; everything else in comments."""
+    for one in found:
+        click.echo(f"-- {one.name}: {STATES[one.state]}" + (f". {one.detail}" if one.detail else ""))
+        if one.state != "pending":
+            continue
+        click.echo(one.migration.sql.rstrip("\n"))
+        if one.preview:
+            click.echo("-- It would make:")
+        for row in one.preview:
+            click.echo("--   " + ", ".join(f"{name} {value}" for name, value in row.items()))

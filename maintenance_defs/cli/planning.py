@@ -1,0 +1,197 @@
+"""The verb that says what would go: plan."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from maintenance_defs.cli.shared import (
+    CLEAN,
+    PARTIAL,
+    REFUSED,
+    as_of_option,
+    find_plan,
+    load_all,
+    load_system,
+    person,
+    print_json,
+    progress,
+    reason_option,
+    verb,
+    why,
+    working_home,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from maintenance_defs.control.home import Home
+    from maintenance_defs.declarations import LoadedSystem
+
+LISTED = 30
+
+
+@click.command(short_help="Say what a policy would remove or change, and why.")
+@click.argument("name", metavar="SYSTEM|PLAN")
+@click.argument("policy", required=False)
+@as_of_option
+@click.option("--reconcile", "first", is_flag=True, help="Reconcile the system first.")
+@click.option("--list", "listed", is_flag=True, help="List the system's plans, pauses and holds instead.")
+@click.option("--export", "target", type=click.Path(dir_okay=False, path_type=Path), help="Write PLAN's review file.")
+@click.option("--cancel", is_flag=True, help="Withdraw PLAN: it will not be done (any more).")
+@reason_option
+@verb
+def plan(
+    name: str,
+    policy: str | None,
+    as_of: datetime | None,
+    first: bool,
+    listed: bool,
+    target: Path | None,
+    cancel: bool,
+    reason: str | None,
+    as_json: bool,
+) -> int:
+    """Plan what a policy of SYSTEM would do now; every enabled policy, where none is named. Changes nothing.
+
+    Rests on the last reconciliation and a fresh snapshot of the database. PLAN shows one again, by its id or digest.
+
+    \b
+      maintain plan shop --reconcile
+      maintain plan shop old_uploads --json
+      maintain plan --list shop
+      maintain plan --export review.csv 1f0c93ab
+    """
+    systems = load_all()
+    is_plan = target is not None or cancel or (name not in systems and _looks_like_plan(name))
+    if is_plan and (policy is not None or first or listed or as_of is not None):
+        raise click.UsageError("with a PLAN only --export, --cancel and --reason make sense")
+    if is_plan:
+        return _known_plan(systems, name, target, cancel, reason, as_json)
+    loaded = load_system(name)
+    if listed:
+        return _list(loaded, policy, as_json)
+    return _make(loaded, policy, as_of, first, as_json)
+
+
+def _looks_like_plan(name: str) -> bool:
+    return len(name) >= 8 and all(sign in "0123456789abcdef" for sign in name.lower())
+
+
+def _known_plan(
+    systems: dict[str, LoadedSystem], prefix: str, target: Path | None, cancel: bool, reason: str | None, as_json: bool
+) -> int:
+    from maintenance_defs.reporting.retention_facts import plan_facts, plan_summary
+    from maintenance_defs.reporting.retention_text import plan_lines
+    from maintenance_defs.retention.review import write_review
+
+    with working_home(serve=False) as home:
+        found = find_plan(home, prefix)
+        if cancel:
+            home.control.retention.cancel_plan(found.id, person(None), why(reason))
+            found = home.control.retention.plan(found.id)
+            print_json(plan_summary(found)) if as_json else click.echo(f"Plan {found.id[:8]} was withdrawn.")
+            return CLEAN
+        if target is not None:
+            try:
+                lines = write_review(home, found, target)
+            except OSError as error:
+                raise click.FileError(str(target), error.strerror or "it could not be written") from None
+            if as_json:
+                print_json({"plan": found.id, "file": str(target), "lines": lines})
+            else:
+                click.echo(f"{lines:,} lines written to {target}. Write delete, keep or ignore into each, then:")
+                click.echo(f"  maintain approve {found.id[:8]} --only {target} --count N --reason '...'")
+            return CLEAN
+        loaded = systems.get(found.system)
+        facts = plan_facts(home, found, loaded.system.retention.get(found.policy) if loaded else None)
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo("\n".join(plan_lines(facts)))
+    return CLEAN
+
+
+def _list(loaded: LoadedSystem, policy: str | None, as_json: bool) -> int:
+    from maintenance_defs.reporting.retention_facts import plan_summary
+    from maintenance_defs.reporting.retention_text import plan_table
+    from maintenance_defs.retention.planning import find_policy
+
+    system = loaded.system
+    if policy is not None:
+        find_policy(system, policy)
+    with working_home(serve=False) as home:
+        state = home.control.retention
+        state.expire_plans(system.name)
+        plans = [plan_summary(row) for row in state.plans(system.name, policy, limit=LISTED)]
+        pauses = [pause.words() for pause in state.pauses(system.name)]
+        holds = [hold.words() for hold in state.holds(system.name)]
+    if as_json:
+        print_json({"system": system.name, "plans": plans, "pauses": pauses, "holds": holds})
+        return CLEAN
+    for words in (*pauses, *holds):
+        click.echo(words)
+    click.echo(plan_table(plans) if plans else f"{system.name} has no plan yet: maintain plan {system.name}")
+    return CLEAN
+
+
+def _make(loaded: LoadedSystem, policy: str | None, as_of: datetime | None, first: bool, as_json: bool) -> int:
+    from maintenance_defs.core.errors import MaintenanceError, Refused
+    from maintenance_defs.reporting.retention_text import plan_lines
+
+    system = loaded.system
+    made: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    with working_home() as home:
+        names = [policy] if policy is not None else _enabled(loaded, home)
+        if not names:
+            raise Refused("no_policy", f"{system.name} declares no policy that is enabled here. Nothing was planned.")
+        with progress(shown=not as_json) as step:
+            if first:
+                from maintenance_defs.reconcile.run import reconcile
+
+                reconcile(system, home, folder=loaded.folder, as_of=as_of, step=step)
+        for name in names:
+            try:
+                facts = _plan(loaded, name, home, as_of, as_json)
+            except MaintenanceError as error:
+                if policy is not None:
+                    raise
+                failed.append({"policy": name, "reason": getattr(error, "reason", None), "message": str(error)})
+                if not as_json:
+                    click.echo(f"{system.name}/{name}: NO PLAN. {error}")
+                    if (loaded.folder / "migrations").is_dir():
+                        click.echo(f"  What its migrations make: maintain migrate {system.name}")
+                    click.echo()
+                continue
+            made.append(facts)
+            if not as_json:
+                click.echo("\n".join(plan_lines(facts)) + "\n")
+    if as_json:
+        print_json({"system": system.name, "plans": made, "refused": failed})
+    return CLEAN if not failed else PARTIAL if made else REFUSED
+
+
+def _plan(loaded: LoadedSystem, name: str, home: Home, as_of: datetime | None, as_json: bool) -> dict[str, Any]:
+    from maintenance_defs.reporting.retention_facts import plan_facts
+    from maintenance_defs.retention.planning import find_policy, take_plan
+
+    policy = find_policy(loaded.system, name)
+    with progress(shown=not as_json) as step:
+        row = take_plan(
+            loaded.system, name, home, run_id=uuid.uuid4().hex, as_of=as_of, progress=lambda rows: step(name, rows)
+        )
+    return plan_facts(home, row, policy)
+
+
+def _enabled(loaded: LoadedSystem, home: Home) -> list[str]:
+    from maintenance_defs.core.errors import Refused
+    from maintenance_defs.core.retention_rules import is_enabled
+
+    try:
+        return [name for name, policy in loaded.system.retention.items() if is_enabled(policy, home.environment)]
+    except ValueError as error:
+        raise Refused("configuration", f"{error}. Nothing was planned.") from None

@@ -1,0 +1,71 @@
+"""What somebody has to be told now: a guard that refuses, damage, a plan above its limits, a store that is full.
+
+A condition has a name that stays the same as long as it lasts, so that it is told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+
+from maintenance_defs.control.artefacts import Artefact
+from maintenance_defs.control.home import Home
+from maintenance_defs.core.declaration import System
+from maintenance_defs.core.quantities import format_size
+
+TREND = timedelta(days=30)  # so far back the growth of a store is looked at
+LISTINGS = 750  # enough for hourly ones
+OPEN = ("planned", "partial")
+
+
+def alarms(systems: Iterable[System], home: Home) -> dict[str, str]:
+    """Name of the condition -> what to tell, in one or two sentences without any secret."""
+    return {name: text for system in systems for name, text in _of(system, home)}
+
+
+def _of(system: System, home: Home) -> Iterator[tuple[str, str]]:
+    diff = home.control.latest(system.name, "orphan_diff")
+    if diff is not None and diff.verdict != "complete":
+        message = diff.evidence.get("message") or ""
+        yield (
+            f"{system.name} {diff.verdict}: {diff.reason}",
+            f"{system.name}: {diff.verdict} ({diff.reason}). {message}",
+        )
+    for pause in home.control.retention.pauses(system.name):
+        if pause.actor.startswith("check "):
+            yield f"{system.name} damage {pause.id}", f"{pause.words()}. Nothing is deleted until somebody resumes it."
+    for name in system.retention:
+        plans = home.control.retention.plans(system.name, name, limit=1)
+        if not plans or plans[0].state not in OPEN:
+            continue
+        plan = plans[0]
+        if exceeded := plan.totals.get("limits_exceeded"):
+            yield f"{system.name}/{name} limits", f"{system.name}/{name}: {' '.join(exceeded)}"
+        if plan.state == "partial":
+            why = plan.message or "some items failed"
+            text = f"{system.name}/{name}: plan {plan.short_digest} was executed in part: {why}"
+            yield f"{system.name}/{name} partial {plan.id}", text
+    for store, declared in system.stores.items():
+        if declared.limit is not None and (full := _full(system, store, declared.limit, home)):
+            yield f"{system.name} {store} full", full
+
+
+def _full(system: System, store: str, limit: int, home: Home) -> str | None:
+    """Current size, limit and trend of a store that is above its limit (S3-46); None where it is not, or not known."""
+    found = [
+        a for a in home.control.history(system.name, "inventory", store, limit=LISTINGS) if a.verdict == "complete"
+    ]
+    if not found or _size(found[0]) <= limit:
+        return None
+    now = found[0]
+    before = [a for a in found if now.started_at - a.started_at <= TREND][-1]
+    days = (now.started_at - before.started_at) / timedelta(days=1)
+    text = f"{system.name}: store '{store}' holds {format_size(_size(now))}, its limit is {format_size(limit)}"
+    if days < 1:
+        return f"{text}."
+    growth = (_size(now) - _size(before)) / days
+    return f"{text}; it {'grows' if growth >= 0 else 'shrinks'} by {format_size(abs(growth))} a day."
+
+
+def _size(inventory: Artefact) -> int:
+    return int(inventory.evidence["totals"]["size_bytes"])
