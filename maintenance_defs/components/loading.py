@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -15,10 +15,15 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from croniter import croniter
 
-from maintenance_defs.components.maintained_system import job_name
+from maintenance_defs.components.alerts import alert_sensors
+from maintenance_defs.components.retention_assets import RECONCILED, cycle_job
+from maintenance_defs.components.retention_sensors import approved_plans, backlog
 from maintenance_defs.components.sensors import Job, requested_reconciliations, row_changes
-from maintenance_defs.core.triggers import HttpRequest, RowSensor, Schedule
-from maintenance_defs.declarations import ASSETS, SENSORS, load_systems, load_triggers
+from maintenance_defs.components.steps import job_name
+from maintenance_defs.components.triggers import schedule_definition
+from maintenance_defs.core.declaration import System
+from maintenance_defs.core.triggers import ApprovedPlans, Backlog, HttpRequest, RowSensor, Schedule, Trigger
+from maintenance_defs.declarations import ASSETS, SENSORS, AnyTrigger, load_systems, load_triggers
 
 TICKS = 400  # enough to meet the longest pause of a weekly or monthly schedule
 LATE, LOST = 1.25, 2.0  # of the longest pause: one run is overdue, a whole one is missing
@@ -30,27 +35,53 @@ def deployment(root: Path) -> dg.Definitions:
     Raises DeclarationError with everything that is wrong, before Dagster reads the same files.
     """
     systems = load_systems(root)
+    declared_systems = {name: loaded.system for name, loaded in systems.items()}
     triggers = [loaded.trigger for loaded in load_triggers(root, systems)]
     declared = load_folders(root, ASSETS, SENSORS)
-    jobs = {job.name: job for job in declared.jobs or ()}
+    shared = {
+        job_name(t.system, t.starts): cycle_job(declared_systems[t.system], job_name(t.system, t.starts), [*t.policy])
+        for t in triggers
+        if isinstance(t, Trigger) and t.name is not None
+    }
+    jobs = {job.name: job for job in [*(declared.jobs or ()), *shared.values()]}
+    schedules = _preset_schedules(triggers, declared_systems)
+    sensors = list(_sensors(triggers, declared_systems, jobs))
+    fresh = _freshness([t for t in triggers if isinstance(t, Schedule) and t.running], declared_systems)
 
-    def of(causes: Sequence[RowSensor] | Sequence[HttpRequest]) -> list[Job]:
-        return [jobs[name] for name in sorted({job_name(cause.system, cause.run) for cause in causes})]
-
-    sensors = []
-    rows = [trigger for trigger in triggers if isinstance(trigger, RowSensor) and trigger.running]
-    if rows:
-        sensors.append(row_changes(rows, {name: loaded.system for name, loaded in systems.items()}, of(rows)))
-    http = [trigger for trigger in triggers if isinstance(trigger, HttpRequest)]
-    if http:
-        sensors.append(requested_reconciliations([trigger.system for trigger in http], of(http)))
-    policies = _freshness([t for t in triggers if isinstance(t, Schedule) and t.running])
-
-    def fresh(spec: dg.AssetSpec) -> dg.AssetSpec:
-        policy = policies.get(spec.group_name or "")
+    def kept_fresh(spec: dg.AssetSpec) -> dg.AssetSpec:
+        policy = fresh.get(spec.key)
         return spec if policy is None else spec.replace_attributes(freshness_policy=policy)
 
-    return dg.Definitions.merge(declared, dg.Definitions(sensors=sensors)).map_asset_specs(func=fresh)
+    more = dg.Definitions(jobs=list(shared.values()), schedules=schedules, sensors=sensors)
+    return dg.Definitions.merge(declared, more).map_asset_specs(func=kept_fresh)
+
+
+def _preset_schedules(triggers: Sequence[AnyTrigger], systems: Mapping[str, System]) -> list[dg.ScheduleDefinition]:
+    found = []
+    for trigger in triggers:
+        if isinstance(trigger, Schedule) and trigger.cron_preset is not None:
+            cron = trigger.effective_cron(os.environ, systems[trigger.system])
+            found += [schedule_definition(trigger, cron)] if cron else []
+    return found
+
+
+def _sensors(
+    triggers: Sequence[AnyTrigger], systems: Mapping[str, System], jobs: Mapping[str, Job]
+) -> Iterator[dg.SensorDefinition]:
+    """One for every kind of trigger that is declared."""
+
+    def of(causes: Sequence[Trigger]) -> list[Job]:
+        return [jobs[name] for name in sorted({job_name(cause.system, cause.starts) for cause in causes})]
+
+    if rows := [trigger for trigger in triggers if isinstance(trigger, RowSensor) and trigger.running]:
+        yield row_changes(rows, systems, of(rows))
+    if http := [trigger for trigger in triggers if isinstance(trigger, HttpRequest)]:
+        yield requested_reconciliations([trigger.system for trigger in http], of(http))
+    if waiting := [trigger for trigger in triggers if isinstance(trigger, Backlog) and trigger.running]:
+        yield backlog(waiting, systems, of(waiting))
+    if approved := [trigger for trigger in triggers if isinstance(trigger, ApprovedPlans) and trigger.running]:
+        yield approved_plans(approved, systems)
+    yield from alert_sensors(systems)
 
 
 def load_folders(root: Path, *folders: str) -> dg.Definitions:
@@ -74,16 +105,20 @@ def _package(name: str, path: Path) -> ModuleType:
     return module
 
 
-def _freshness(schedules: Sequence[Schedule]) -> dict[str, Any]:
-    """System -> how old its answers may get: late after its schedule's longest pause, lost after two."""
-    policies = {}
+def _freshness(schedules: Sequence[Schedule], systems: Mapping[str, System]) -> dict[dg.AssetKey, Any]:
+    """Asset -> how old its answer may get: late after its schedule's longest pause, lost after two (S1-32)."""
+    policies: dict[dg.AssetKey, Any] = {}
     for schedule in schedules:
-        cron = schedule.effective_cron(os.environ)
-        if cron is not None:
-            pause = longest_pause(cron, schedule.timezone)
-            policies[schedule.system] = dg.FreshnessPolicy.time_window(
-                fail_window=pause * LOST, warn_window=pause * LATE
-            )
+        cron = schedule.effective_cron(os.environ, systems[schedule.system])
+        if cron is None:
+            continue
+        pause = longest_pause(cron, schedule.timezone)
+        policy = dg.FreshnessPolicy.time_window(fail_window=pause * LOST, warn_window=pause * LATE)
+        steps = list(RECONCILED) if schedule.run == "reconciliation" else []
+        for name in schedule.policy:
+            automatic = systems[schedule.system].retention[name].mode == "automatic"
+            steps += [f"{name}_plan", *([f"{name}_deletion"] if automatic else [])]
+        policies |= {dg.AssetKey([schedule.system, step]): policy for step in steps}
     return policies
 
 

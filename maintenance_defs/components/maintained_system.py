@@ -1,54 +1,29 @@
-"""One declared system as three assets with their checks, and the job that runs them in order."""
+"""One declared system as assets with their checks: three that look, three for every policy; and their jobs."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
-from maintenance_defs.components import checks, metadata
+from maintenance_defs.components import checks, metadata, steps
 from maintenance_defs.components.declared import Declared, Example
+from maintenance_defs.components.publications import publication_assets
+from maintenance_defs.components.retention_assets import drill_selection, policy_assets, policy_job, without_drill
+from maintenance_defs.components.retention_checks import drill_check
+from maintenance_defs.components.steps import RETRIES, TAG, Reconcile, Steps, alone, job_name, told
 from maintenance_defs.components.words import describe_diff, describe_inventory, describe_references
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.errors import Busy, MaintenanceError, Refused
-from maintenance_defs.core.quantities import parse_instant
+from maintenance_defs.core.errors import MaintenanceError
 from maintenance_defs.reconcile.inventory import take_inventory
 from maintenance_defs.reconcile.orphan_diff import take_orphan_diff
 from maintenance_defs.reconcile.references import take_references
 from maintenance_defs.reporting.report import Report
 
-TAG = "maintenance/system"
-BUSY_SECONDS = 3600  # a step waits so long for another process that reconciles the same system
-RETRIES, RETRY_SECONDS = 2, 30  # of what may be over soon; longer outages are the next run's business
 DATABASE_KINDS = frozenset({"postgres", "postgresql", "sqlite", "mysql", "mariadb", "mssql", "oracle"})
 MAX_KINDS = 3  # Dagster's own limit
-Steps = Iterator[dg.AssetCheckResult | dg.MaterializeResult[Any]]
-
-
-class Reconcile(dg.Config):
-    """Nothing needs to be filled in: the run is judged as of now."""
-
-    as_of: str | None = Field(
-        default=None,
-        description="Judge as of this instant, such as 2024-01-15T03:00:00Z; never later than now. "
-        "What was written after it is young. Given to inventory, it holds for the whole run.",
-    )
-
-    def instant(self) -> datetime | None:
-        """Raises Refused for what is no instant."""
-        try:
-            return parse_instant(self.as_of) if self.as_of else None
-        except ValueError:
-            # Not repeated: the launchpad takes {env: NAME}, and the log would show what stands in that variable.
-            raise Refused(
-                "as_of_unreadable",
-                "as_of is not an instant. Nothing was read. Write it with its zone, such as '2024-01-15T03:00:00Z'.",
-            ) from None
 
 
 class SystemExample(Example):
@@ -78,20 +53,30 @@ class MaintainedSystem(Declared[System]):
 
 
 def system_definitions(system: System, folder: Path) -> dg.Definitions:
-    """The assets, checks and job of one system. folder: where its queries' SQL files are."""
-    assets = [_inventory(system), _references(system, folder), _orphan_diff(system)]
+    """The assets, checks and jobs of one system. folder: where its queries' SQL files are."""
+    assets = [_inventory(system), _references(system, folder), _orphan_diff(system), *publication_assets(system)]
+    selection = dg.AssetSelection.assets(*(asset.key for asset in assets))
     job = dg.define_asset_job(
         job_name(system.name),
-        selection=[asset.key for asset in assets],
-        description=f"Reconcile {system.name}: list its stores, then read its database, then compare. Reads only.",
+        selection=without_drill(system, selection),
+        description=f"Reconcile {system.name}: list its stores, then read its database, then compare. "
+        + (f"Then write {', '.join(system.publishes)}." if system.publishes else "Reads only."),
         tags={TAG: system.name},
     )
-    return dg.Definitions(assets=assets, jobs=[job])
-
-
-def job_name(system: str, run: str = "reconciliation") -> str:
-    """What schedules and sensors start."""
-    return f"{system}_{run}"
+    jobs = [job, *(policy_job(system, name) for name in system.retention)]
+    policies = [asset for name in system.retention for asset in policy_assets(system, name)]
+    drill = drill_check(system)
+    if drill is None:
+        return dg.Definitions(assets=[*assets, *policies], jobs=jobs)
+    jobs.append(
+        dg.define_asset_job(
+            job_name(system.name, "restore_drill"),
+            selection=drill_selection(system),
+            description=f"Can what was quarantined from {system.name} be given back? Restores a canary of our own.",
+            tags={TAG: system.name},
+        )
+    )
+    return dg.Definitions(assets=[*assets, *policies], asset_checks=[drill], jobs=jobs)
 
 
 def _spec(system: System, name: str, description: str, kinds: Sequence[str], deps: Sequence[str] = ()) -> dg.AssetSpec:
@@ -118,7 +103,7 @@ def _inventory(system: System) -> dg.AssetsDefinition:
     )
     def inventory(context: dg.AssetExecutionContext, config: Reconcile, home: dg.ResourceParam[Home]) -> Steps:
         found = []
-        with _told(), _alone(context, system, home):
+        with told(), alone(context, system, home):
             for store in system.stores:
                 found.append(take_inventory(system, store, home, run_id=context.run.run_id, as_of=config.instant()))
                 _log(context, found[-1])
@@ -144,7 +129,7 @@ def _references(system: System, folder: Path) -> dg.AssetsDefinition:
     )
     def references(context: dg.AssetExecutionContext, config: Reconcile, home: dg.ResourceParam[Home]) -> Steps:
         before = home.control.latest(system.name, "references", verdict="complete")
-        with _told(), _alone(context, system, home):
+        with told(), alone(context, system, home):
             as_of = config.instant() or _instant_of_run(system, home, context.run.run_id)
             found = take_references(system, home, folder=folder, run_id=context.run.run_id, as_of=as_of)
         _log(context, found)
@@ -166,7 +151,7 @@ def _orphan_diff(system: System) -> dg.AssetsDefinition:
         pool=f"store_{system.name}",  # it asks the stores again for what seems to be missing
     )
     def orphan_diff(context: dg.AssetExecutionContext, config: Reconcile, home: dg.ResourceParam[Home]) -> Steps:
-        with _told(), _alone(context, system, home):
+        with told(), alone(context, system, home):
             found = take_orphan_diff(system, home, run_id=context.run.run_id, as_of=config.instant())
             facts = Report.load(system, home, found).facts
         _log(context, found)
@@ -195,34 +180,11 @@ def _log(context: dg.AssetExecutionContext, artefact: Artefact) -> None:
         context.log.warning(f"{what}: {artefact.verdict} ({artefact.reason}). {message}")
 
 
-@contextmanager
-def _alone(context: dg.AssetExecutionContext, system: System, home: Home) -> Iterator[None]:
-    """Not while another process works on the system; said before it waits (M04)."""
-    with ExitStack() as held:
-        try:
-            held.enter_context(home.control.alone(system.name))
-        except Busy:
-            context.log.info(f"{system.name} is being reconciled by another process: waiting for it.")
-            held.enter_context(home.control.alone(system.name, BUSY_SECONDS))
-        yield
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Our own errors end the step with their text; only what may be over soon is tried again."""
-    try:
-        yield
-    except MaintenanceError as error:
-        if error.transient:
-            raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from error
-        raise dg.Failure(str(error), allow_retries=False) from None
-
-
 def _failed(artefacts: Sequence[Artefact]) -> dg.Failure | dg.RetryRequested:
     """Why there is nothing to materialise; a request to try again where all of it may be over soon."""
     message = "\n".join(str(a.evidence.get("message") or a.reason) for a in artefacts)
     if all(a.evidence.get("transient") for a in artefacts):
-        retry = dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS)
+        retry = dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=steps.RETRY_SECONDS)
         retry.__cause__ = MaintenanceError(message)  # else the page only says that it was tried often enough
         return retry
     return dg.Failure(message, allow_retries=False)

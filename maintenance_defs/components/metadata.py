@@ -78,7 +78,7 @@ def of_inventories(artefacts: Sequence[Artefact]) -> dict[str, Any]:
         f"- `{a.name}`: {plain(a.evidence.get('message') or str(a.reason))}" for a in artefacts if a not in complete
     ]
     return {
-        **_told(words, [bar for bar in bars if bar[1]], format_size),
+        **told(words, [bar for bar in bars if bar[1]], format_size),
         "dagster/row_count": sum(a.row_count for a in complete),
         "objects": objects,
         "size_bytes": size_bytes,
@@ -108,7 +108,7 @@ def of_inventories(artefacts: Sequence[Artefact]) -> dict[str, Any]:
                 for store, scope in scopes
             ],
         ),
-        **_places(complete),
+        **places(complete),
     }
 
 
@@ -124,7 +124,7 @@ def of_references(system: System, artefact: Artefact) -> dict[str, Any]:
     if unresolvable:
         words.append(f"- {unresolvable:,} values could not be read as a key; see the check.")
     return {
-        **_told(words, [], str),
+        **told(words, [], str),
         "dagster/row_count": artefact.row_count,
         "keys": keys,
         "rows": rows,
@@ -138,7 +138,7 @@ def of_references(system: System, artefact: Artefact) -> dict[str, Any]:
                 for name, s in zip(names, sources, strict=True)
             ],
         ),
-        **_places([artefact]),
+        **places([artefact]),
     }
 
 
@@ -173,22 +173,23 @@ def of_diff(artefact: Artefact, facts: Mapping[str, Any]) -> dict[str, Any]:
     words += [f"- guard `{g['name']}`: {plain(g['message'])}" for g in facts["guards"] if g["status"] == "warn"]
     bars = [(name.replace("_", " "), number, BAR_COLOURS.get(name, AMBER)) for name, number in items.items()]
     return {
-        **_told(words, bars, lambda number: f"{number:,}"),
+        **told(words, bars, lambda number: f"{number:,}"),
         "dagster/row_count": artefact.row_count,
         "verdict": facts["verdict"] + (f": {facts['reason']}" if facts["reason"] else ""),
         **({"findings": table(("key", "what", "size", "dated"), findings)} if findings else {}),
         **{name: number for name, number in numbers.items() if number is not None},
         "as_of": _as_of([artefact]),
-        **_places([artefact]),
+        **places([artefact]),
         "all_of_it": f"maintain report {facts['system']} --last",
     }
 
 
-def table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> dg.TableMetadataValue:
-    """At most ten rows; the last one says how many more there are."""
-    kept = list(rows if len(rows) <= TABLE_ROWS else rows[: TABLE_ROWS - 1])
-    if len(kept) < len(rows):
-        kept.append((f"... and {len(rows) - len(kept):,} more", *("" for _ in columns[1:])))
+def table(columns: Sequence[str], rows: Sequence[tuple[str, ...]], total: int | None = None) -> dg.TableMetadataValue:
+    """At most ten rows; the last one says how many more there are. total: of which `rows` are the first."""
+    total = len(rows) if total is None else total
+    kept = list(rows[:TABLE_ROWS] if total <= TABLE_ROWS else rows[: TABLE_ROWS - 1])
+    if len(kept) < total:
+        kept.append((f"... and {total - len(kept):,} more", *("" for _ in columns[1:])))
     records = [dg.TableRecord({name: _cut(cell) for name, cell in zip(columns, row, strict=True)}) for row in kept]
     schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in columns])
     return dg.MetadataValue.table(records, schema=schema)
@@ -228,11 +229,11 @@ def markdown(words: Sequence[str], chart: str = "") -> str:
     return text if len(text) <= MARKDOWN_LIMIT else text[: MARKDOWN_LIMIT - 1] + "…"
 
 
-def _told(words: list[str], bars: Sequence[tuple[str, int, str]], shown: Any) -> dict[str, Any]:
+def told(words: list[str], bars: Sequence[tuple[str, int, str]], shown: Any) -> dict[str, Any]:
     return {"summary": dg.MetadataValue.md(markdown(words, bar_chart(bars, shown)))}
 
 
-def _places(artefacts: Sequence[Artefact]) -> dict[str, Any]:
+def places(artefacts: Sequence[Artefact]) -> dict[str, Any]:
     """Where the files of the first one are; the others lie beside it."""
     found = [a.uri for a in artefacts if a.uri]
     if not found:

@@ -13,17 +13,22 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from maintenance_defs.components.maintained_system import TAG, job_name
+from maintenance_defs.components.steps import TAG, job_name
 from maintenance_defs.control.database import Request
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import MaintenanceError, SourceUnavailable
-from maintenance_defs.core.triggers import RowSensor
+from maintenance_defs.core.triggers import RowSensor, Trigger
+from maintenance_defs.core.vocabulary import PLACEHOLDER, template_columns
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import Snapshot
 
 REQUEST_TAG = "maintenance/request"
 REQUEST_SECONDS = 10  # somebody waits for the answer
+CAUSE_TAG = "maintenance/cause"
+UNFINISHED = tuple(status for status in dg.DagsterRunStatus if status not in (
+    dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED
+))  # fmt: skip
 SLACK_SECONDS = 1.0  # ticks come a little early at times
 
 Job = UnresolvedAssetJobDefinition | dg.JobDefinition
@@ -36,7 +41,7 @@ def row_changes(
     jobs: Sequence[Job],
     clock: Callable[[], float] = time.time,
 ) -> dg.SensorDefinition:
-    """Starts a reconciliation for every declaration whose newest row is newer than the last tick's.
+    """Starts a reconciliation or a cycle for every declaration whose newest row is newer than the last tick's.
 
     The first tick only remembers where the table ends: what was there before is no news. Rows of one
     tick start one run. A transaction that commits late, behind the cursor, starts none: the clock does.
@@ -62,13 +67,19 @@ def row_changes(
                 continue
             before: Position | None = known["position"] if known else None
             try:
-                newest = _newest(declared, systems[declared.system], home, before)
+                found = _newest(declared, systems[declared.system], home, before)
             except MaintenanceError as error:
                 troubles.append(f"{declared.system} could not be asked: {error}")
                 continue
-            kept[name] = {"position": newest or before, "looked_at": now}
+            newest, said = found if found else (None, "")
             if newest and known:
-                requests.append(_run(declared.system, declared.run, f"{name}:{':'.join(newest)}", {}))
+                # The cursor stays: what is new now is found again when the cycle has ended (A1-8).
+                if declared.policy and (why := still_running(context.instance, declared)):
+                    troubles.append(why)
+                    continue
+                context.log.info(f"{declared.system}: {said}")
+                requests.append(_run(declared, f"{name}:{':'.join(newest)}", {CAUSE_TAG: said}))
+            kept[name] = {"position": newest or before, "looked_at": now}
         for trouble in troubles:
             context.log.warning(trouble)
         context.update_cursor(json.dumps(kept))
@@ -85,14 +96,21 @@ def cause_id(sensor: RowSensor) -> str:
     return f"{sensor.system}:{watch.table}:{sha256(watch.model_dump_json().encode()).hexdigest()[:8]}"
 
 
-def _newest(declared: RowSensor, system: System, home: Home, before: Position | None) -> Position | None:
-    """Where the newest row stands, if it stands behind `before`. Raises SourceUnavailable, EnvironmentMissing."""
+def _newest(declared: RowSensor, system: System, home: Home, before: Position | None) -> tuple[Position, str] | None:
+    """Where the newest row stands, if it stands behind `before`, and what is new in words.
+
+    Raises SourceUnavailable, EnvironmentMissing.
+    """
     variable = system.database.url_env
     database = open_database(home.value(variable, f"the database of {system.name}"))
     with database.snapshot() as snapshot:
         sql, values = newest_row(declared, snapshot, before)
         found = snapshot.rows(sql, values, limit=1)
-    return [str(found[0]["position"]), str(found[0]["id"])] if found else None
+    if not found:
+        return None
+    row = {name: str(value) for name, value in found[0].items()}
+    said = declared.watch.says or f"new row {{id}} of {declared.watch.table}"
+    return [row["position"], row["id"]], PLACEHOLDER.sub(lambda name: row.get(f"says {name[1]}", row["id"]), said)
 
 
 def newest_row(declared: RowSensor, snapshot: Snapshot, before: Position | None) -> tuple[str, dict[str, Any]]:
@@ -101,7 +119,8 @@ def newest_row(declared: RowSensor, snapshot: Snapshot, before: Position | None)
     table = snapshot.table(watch.table)
     if table is None:
         raise SourceUnavailable(f"there is no table {watch.table}.")
-    absent = [name for name in watch.cursor if name not in table.columns]
+    says = template_columns(watch.says or "")
+    absent = [name for name in (*watch.cursor, *says) if name not in table.columns]
     if absent:
         raise SourceUnavailable(f"table {table} has no column {absent[0]}.")
     names = [snapshot.quote(name) for name in watch.cursor]
@@ -118,9 +137,12 @@ def newest_row(declared: RowSensor, snapshot: Snapshot, before: Position | None)
     # Inside, nothing is renamed to a column's own name: ORDER BY would sort the text.
     found = [snapshot.quote(alias) for alias in ("newest position", "newest id")]
     texts = [snapshot.as_text(name, type_) for name, type_ in zip(found, types, strict=True)]
+    told = [(snapshot.quote(f"says {name}"), snapshot.quote(name), table.columns[name]) for name in says]
+    outer = "".join(f", {snapshot.as_text(alias, type_)} AS {alias}" for alias, _, type_ in told)
+    inner = "".join(f", {name} AS {alias}" for alias, name, _ in told)
     sql = (
-        f"SELECT {texts[0]} AS position, {texts[1]} AS id FROM ("
-        f"SELECT {position} AS {found[0]}, {row} AS {found[1]} FROM {qualified} WHERE {' AND '.join(where)} "
+        f"SELECT {texts[0]} AS position, {texts[1]} AS id{outer} FROM ("
+        f"SELECT {position} AS {found[0]}, {row} AS {found[1]}{inner} FROM {qualified} WHERE {' AND '.join(where)} "
         f"ORDER BY {position} DESC, {row} DESC LIMIT 1) AS newest"
     )
     return sql, values
@@ -155,7 +177,8 @@ def requested_reconciliations(systems: Sequence[str], jobs: Sequence[Job]) -> dg
                 home.control.mark_request(request.id, verdict="refused")
             elif request.id in still:
                 cause = request_cause(request)
-                requests.append(_run(request.system, "reconciliation", cause, {REQUEST_TAG: cause}))
+                job = job_name(request.system)
+                requests.append(dg.RunRequest(cause, job_name=job, tags={TAG: request.system, REQUEST_TAG: cause}))
         context.update_cursor(json.dumps(still))
         return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("Nothing was asked for.")
 
@@ -191,8 +214,18 @@ def request_cause(request: Request) -> str:
     return f"request-{request.id}-{request.requested_at:%Y%m%dT%H%M%S%fZ}"
 
 
-def _run(system: str, run: str, key: str, tags: Mapping[str, str]) -> dg.RunRequest:
-    return dg.RunRequest(job_name=job_name(system, run), run_key=key, tags={TAG: system, **tags})
+def _run(trigger: Trigger, key: str, tags: Mapping[str, str]) -> dg.RunRequest:
+    job = job_name(trigger.system, trigger.starts)
+    return dg.RunRequest(job_name=job, run_key=key, tags={TAG: trigger.system, **tags})
+
+
+def still_running(instance: dg.DagsterInstance, trigger: Trigger) -> str | None:
+    """Why no further cycle is started: the one before has not ended (A1-8)."""
+    job = job_name(trigger.system, trigger.starts)
+    found = instance.get_runs(dg.RunsFilter(job_name=job, statuses=list(UNFINISHED)), limit=1)
+    if not found:
+        return None
+    return f"The previous cycle of {job} is still running (run {found[0].run_id[:8]}); nothing was started."
 
 
 def _words(sensor: RowSensor) -> str:

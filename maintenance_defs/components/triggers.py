@@ -5,15 +5,17 @@ import os
 import dagster as dg
 
 from maintenance_defs.components.declared import Declared, Example
-from maintenance_defs.components.maintained_system import TAG, job_name
+from maintenance_defs.components.sensors import still_running
+from maintenance_defs.components.steps import TAG, job_name
 from maintenance_defs.core import triggers
 
 
 class ScheduleExample(Example):
     attributes = """\
   system: shop
-  run: reconciliation
+  run: reconciliation            # or restore_drill, or policy: NAME; several policies share a job: name: cleanup
   cron: "30 2 * * *"             # minute, hour, day, month, weekday
+  # cron_preset: cleanup         # instead of cron: what the system's chosen preset says
   # cron_env: SHOP_SCHEDULE      # a variable that overrides it; 'off' means no schedule
   # timezone: Europe/Warsaw      # UTC where absent
   # running: false               # wait until a person starts it in the UI
@@ -28,6 +30,7 @@ class RowSensorExample(Example):
     table: public.orders
     where: state = 'shipped'     # optional; plain SQL of the database
     cursor: [updated_at, id]     # a column that only grows, and the row's id
+    # says: order {id} was shipped
   every: 5 min                   # how often to look; 60 s where absent
 """
 
@@ -39,34 +42,59 @@ class HttpRequestExample(Example):
 """
 
 
+class BacklogExample(Example):
+    attributes = """\
+  system: shop
+  policy: unsold_pictures
+  above: 1000                    # units that the last plan left undone
+  # every: 5 min                 # how often to look
+"""
+
+
+class ApprovedPlansExample(Example):
+    attributes = """\
+  system: shop                   # its plans are executed soon after somebody approved them
+  # policy: [unsold_pictures]    # only these
+"""
+
+
 @dg.scaffold_with(ScheduleExample)
 class Schedule(Declared[triggers.Schedule]):
-    """Starts a reconciliation by the clock, in a named time zone."""
+    """Starts a reconciliation, a restore drill or cycles of policies by the clock, in a named time zone."""
 
     model = triggers.Schedule
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        declared = self.declared
-        cron = declared.effective_cron(os.environ)
-        if cron is None:
-            return dg.Definitions()
-        job = job_name(declared.system, declared.run)
-        schedule = dg.ScheduleDefinition(
-            name=f"{job}_schedule",
-            job_name=job,
-            cron_schedule=cron,
-            execution_timezone=declared.timezone,
-            tags={TAG: declared.system},
-            description=f"Reconciles {declared.system} by the clock"
-            + (f"; {declared.cron_env} overrides when." if declared.cron_env else "."),
-            default_status=dg.DefaultScheduleStatus.RUNNING if declared.running else dg.DefaultScheduleStatus.STOPPED,
-        )
-        return dg.Definitions(schedules=[schedule])
+        if self.declared.cron_preset is not None:
+            return dg.Definitions()  # its system says when: built where all systems are known (loading.py)
+        cron = self.declared.effective_cron(os.environ)
+        return dg.Definitions(schedules=[schedule_definition(self.declared, cron)] if cron else [])
+
+
+def schedule_definition(declared: triggers.Schedule, cron: str) -> dg.ScheduleDefinition:
+    """A schedule that holds. A cycle of a policy is not started while the one before is still running (A1-8)."""
+    job = job_name(declared.system, declared.starts)
+    what = f"Runs {', '.join(declared.policy)} of" if declared.policy else f"Starts the {declared.starts} of"
+    by = declared.cron_env or (f"{declared.cron_preset} of the chosen preset" if declared.cron_preset else "")
+
+    def cycle(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        why = still_running(context.instance, declared)
+        return dg.SkipReason(why) if why else dg.RunRequest(tags={TAG: declared.system})
+
+    return dg.ScheduleDefinition(
+        name=f"{job}_schedule",
+        job_name=job,
+        cron_schedule=cron,
+        execution_timezone=declared.timezone,
+        description=f"{what} {declared.system} by the clock" + (f"; {by} decides when." if by else "."),
+        default_status=dg.DefaultScheduleStatus.RUNNING if declared.running else dg.DefaultScheduleStatus.STOPPED,
+        **({"execution_fn": cycle} if declared.policy else {"tags": {TAG: declared.system}}),
+    )
 
 
 @dg.scaffold_with(RowSensorExample)
 class RowSensor(Declared[triggers.RowSensor]):
-    """Starts a reconciliation when rows are new or have changed."""
+    """Starts a reconciliation or cycles of policies when rows are new or have changed."""
 
     model = triggers.RowSensor
 
@@ -82,3 +110,23 @@ class HttpRequest(Declared[triggers.HttpRequest]):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         return dg.Definitions()  # all of them are one sensor, `requested_reconciliations`
+
+
+@dg.scaffold_with(BacklogExample)
+class Backlog(Declared[triggers.Backlog]):
+    """Starts a cycle of policies when the last plan holds too much that was not done."""
+
+    model = triggers.Backlog
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return dg.Definitions()  # all of them are one sensor, `backlog`
+
+
+@dg.scaffold_with(ApprovedPlansExample)
+class ApprovedPlans(Declared[triggers.ApprovedPlans]):
+    """Starts the deletion of a plan once a person approved it."""
+
+    model = triggers.ApprovedPlans
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return dg.Definitions()  # all of them are one sensor, `approved_plans`

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from maintenance_defs.components import maintained_system
+from maintenance_defs.components import maintained_system, steps
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 
@@ -107,7 +107,7 @@ class Club:
 
 @pytest.fixture
 def club(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Club:
-    monkeypatch.setattr(maintained_system, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(steps, "RETRY_SECONDS", 0)
     return Club(tmp_path / "club")
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 import psycopg2
 import pytest
 
-from maintenance_defs.components.maintained_system import TAG, system_definitions
+from maintenance_defs.components.maintained_system import system_definitions
 from maintenance_defs.components.sensors import (
     REQUEST_TAG,
     cause_id,
@@ -18,6 +18,7 @@ from maintenance_defs.components.sensors import (
     requested_reconciliations,
     row_changes,
 )
+from maintenance_defs.components.steps import TAG
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.triggers import RowSensor
 from tests.components.conftest import Club

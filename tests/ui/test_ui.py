@@ -28,6 +28,7 @@ ARGUMENTS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 LINEAGE = "/locations/maintenance/asset-groups/colouring/lineage"
+JOBS = "/locations/maintenance/jobs"
 RUN_SECONDS = 180
 SHOWN_MS = 60_000
 
@@ -43,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     named = ("MAINTENANCE_", "DAGSTER_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(named)}
     environment |= {
-        "MAINTENANCE_HOME": str(tmp_path_factory.mktemp("demo", numbered=False)),  # short: it is in the picture
+        "MAINTENANCE_HOME": str(tmp_path_factory.mktemp("demo")),  # short: it is in the picture
         "MAINTENANCE_ROOT": str(ROOT),
     }
     with prepare(Home.open(environment), ROOT):
@@ -131,9 +132,11 @@ def test_system_is_materialised_by_button_and_its_findings_are_shown(ui: str, ho
         page.goto(ui + LINEAGE)
         for asset in ("inventory", "references", "orphan_diff"):
             page.get_by_text(asset, exact=True).first.wait_for()
+        page.goto(f"{ui}{JOBS}/colouring_reconciliation")
         page.get_by_role("button", name="Materialize all").click()
         wait_for_success(ui)
-        page.goto(ui + LINEAGE)
+        # The group's own picture shows no words beside so many assets.
+        page.goto(f"{ui}/assets/colouring/orphan_diff?view=lineage&lineageScope=upstream&lineageDepth=5")
         page.get_by_text("orphan_diff", exact=True).first.wait_for()
         page.get_by_text("Materialized", exact=True).nth(2).wait_for()
         page.get_by_text("5 / 5 Passed").wait_for()
@@ -156,3 +159,58 @@ def test_system_is_materialised_by_button_and_its_findings_are_shown(ui: str, ho
     summary = json.loads(done.stdout)["summary"]
     assert (summary["orphaned_files"], summary["orphaned_records"]) == (3, 0)
     assert f"{summary['orphaned_files']} orphaned objects (541 kB). {summary['orphaned_records']} rows without" in text
+
+
+def test_a_plan_is_approved_in_the_launchpad_and_executed(ui: str, home: dict[str, str]) -> None:
+    retention = Home.open(home).control.retention
+
+    def plan() -> Any:
+        return retention.plans("colouring", "orphaned_files", limit=1)[0]
+
+    def approve(count: int) -> None:
+        """As a person does it: choose the plan, write down what its page says."""
+        page.goto(f"{ui}/assets/colouring/orphaned_files_approval")
+        page.get_by_role("button", name="Materialize").first.click()
+        page.get_by_placeholder("Partition").click()
+        page.keyboard.type(plan().id)
+        page.keyboard.press("Enter")
+        page.locator(".CodeMirror").first.click()
+        page.keyboard.press("Control+A")
+        page.keyboard.press("Delete")
+        said = f"digest: '{plan().short_digest}', count: {count}, actor: ada, reason: T-1"
+        page.keyboard.type(f"{{ops: {{colouring__orphaned_files_approval: {{config: {{{said}}}}}}}}}")
+        page.get_by_text("No errors").wait_for()
+        shoot(page, f"approval-{count}")
+        page.get_by_role("dialog").get_by_role("button", name="Materialize").click()
+
+    def wait_for(state: str) -> None:
+        deadline = time.monotonic() + RUN_SECONDS
+        while plan().state != state:
+            assert time.monotonic() < deadline, plan()
+            time.sleep(1)
+
+    with (
+        playwright.sync_playwright() as driver,
+        driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS) as browser,
+    ):
+        page = browser.new_page(viewport={"width": 1600, "height": 1100})
+        page.set_default_timeout(SHOWN_MS)
+        page.goto(f"{ui}{JOBS}/colouring_orphaned_files")
+        page.get_by_role("button", name="Materialize all").click()
+        wait_for_success(ui)
+        page.goto(f"{ui}/assets/colouring/orphaned_files_plan")
+        page.get_by_text(plan().short_digest).first.wait_for()
+        shoot(page, "plan")
+
+        approve(9999)
+        page.get_by_text("would act on 3 units, not 9,999. Nothing was approved.").first.wait_for()
+        assert plan().state == "planned"
+        approve(3)
+        wait_for("approved")
+        page.goto(f"{ui}/assets/colouring/orphaned_files_deletion")
+        page.get_by_role("button", name="Materialize").first.click()
+        wait_for("done")
+        page.goto(f"{ui}/assets/colouring/orphaned_files_deletion")
+        page.get_by_text("3 of 3 steps").wait_for()
+        page.get_by_text("assets/lion/pl_preview.png").wait_for()
+        shoot(page, "deletion")
