@@ -1,6 +1,7 @@
 """Builds the data of a demonstration and keeps its server up.
 
-demo/demo.yaml          dialect (sqlite, postgresql) and as_of, the instant at which the data is to be judged
+demo/demo.yaml          dialect (sqlite, postgresql); as_of, the instant at which the data is to be judged; environment,
+                        variables that hold while retention is shown
 demo/schema.sql         tables, in the database's own SQL
 demo/rows.sql           rows
 demo/objects.sql        one DuckDB SELECT of store, key, size_bytes, modified_at
@@ -19,7 +20,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,7 @@ class DemoSystem:
     target: Path  # <home>/demo/<system>
     dialect: str
     as_of: datetime
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def database(self) -> Path:
@@ -101,6 +103,7 @@ def demo_systems(root: Path, folder: Path) -> tuple[DemoSystem, ...]:
                 target=folder / source.name,
                 dialect=about["dialect"],
                 as_of=parse_instant(about["as_of"]),
+                environment=about.get("environment", {}),
             )
         )
     return tuple(found)
@@ -162,11 +165,12 @@ def demo_server(home: Home) -> Iterator[Home]:
         yield home
 
 
-def reopened(home: Home) -> Home:
-    """The same home, with the variables of the demonstration as they are now."""
+def reopened(home: Home, more: Mapping[str, str] | None = None) -> Home:
+    """The same home, with the variables of the demonstration as they are now; more: for those that are not set."""
     from maintenance_defs.control.home import Home
 
-    return Home(home.path, {name: value for name, value in home.environment.items() if not home.is_demo(name)})
+    given = {name: value for name, value in home.environment.items() if not home.is_demo(name)}
+    return Home(home.path, {**(more or {}), **given})
 
 
 def _environment(systems: tuple[DemoSystem, ...], server: EmbeddedPostgres) -> dict[str, str]:

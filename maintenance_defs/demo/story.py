@@ -1,15 +1,17 @@
-"""What `maintain demo` shows: five systems reconciled as of their own day, and what to try next."""
+"""What `maintain demo` shows: five systems reconciled as of their own day, retention in four, what to try next."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maintenance_defs.core.errors import MaintenanceError
 from maintenance_defs.core.quantities import format_instant, format_size
-from maintenance_defs.demo.data import demo_folder, prepare, reopened
+from maintenance_defs.demo.data import DemoSystem, demo_folder, prepare, reopened
+from maintenance_defs.demo.retention import give_back, migrate_first, show_retention
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,15 +23,18 @@ SHOWN_ITEMS = 4  # of each kind and system; the whole report is one command away
 NEXT = """Try next:
   ./maintain report radio --last                            the whole report
   ./maintain explain colouring assets/lion/pl_preview.png   why that file is an orphan
+  ./maintain plan colouring                                 what a policy would remove, and why
+  ./maintain report colouring --history assets/lion/pl_preview.png   what became of that file
   ./maintain doctor                                         connections, columns, rights, clocks
   ./maintain dev                                            the same in the Dagster UI
 """
 
 
 def run_demo(home: Home, root: Path, console: Console, *, scale: int = 0) -> int:
-    """Make the data, reconcile every system as of its own day, say what was found and what to try next.
+    """Make the data, reconcile every system as of its own day, show its policies at work, say what to try next.
 
-    Returns the number of systems whose reconciliation is not complete.
+    Whatever a policy takes is given back before the next one is shown, so that another run finds the same.
+    Returns the number of systems whose reconciliation is not complete, or whose retention could not be shown.
     """
     # Here, because every verb imports this package for its server, and this is the heavy part.
     from rich.table import Table
@@ -49,6 +54,8 @@ def run_demo(home: Home, root: Path, console: Console, *, scale: int = 0) -> int
         for one in demo.systems:
             name = one.system.name
             told = functools.partial(_tell, status, name)
+            mine = reopened(home, one.environment)
+            before = _before(one, mine)
             diff = reconcile(one.system, home, folder=one.source, as_of=one.as_of, step=told)
             report = Report.load(one.system, home, diff)
             console.rule(f"[bold]{name}[/bold]  as of {format_instant(one.as_of)}", align="left")
@@ -59,6 +66,8 @@ def run_demo(home: Home, root: Path, console: Console, *, scale: int = 0) -> int
                 for line in _findings(report.facts):
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
                 console.print()
+            told("retention", 0)
+            well = _show(console, _retention(one, mine, before, afresh=name in demo.built))
             listed = [store for store in report.facts["stores"] if store["inventory"]["verdict"] == "complete"]
             totals.add_row(
                 name,
@@ -69,16 +78,45 @@ def run_demo(home: Home, root: Path, console: Console, *, scale: int = 0) -> int
                 _known(report.facts["summary"]["orphaned_records"]),
                 diff.verdict,
             )
-            unfinished += diff.verdict != "complete"
+            unfinished += diff.verdict != "complete" or not well
     console.rule("[bold]All systems[/bold]", align="left")
     console.print(totals)
-    console.print(f"\nIn {time.monotonic() - began:.0f} s. Nothing was deleted: this only looks.\n")
+    console.print(f"\nIn {time.monotonic() - began:.0f} s. Whatever was taken was given back: the data is as it was.\n")
     console.print(NEXT, markup=False, highlight=False, soft_wrap=True)
     return unfinished
 
 
 def _tell(status: Status, name: str, what: str, items: int) -> None:
     status.update(f"{name}: {what}")
+
+
+def _before(one: DemoSystem, home: Home) -> list[tuple[str, bool]]:
+    """What a stopped demonstration took comes back, and migrations are applied, so that each run finds the same."""
+    try:
+        give_back(one, home)
+        return [(line, True) for line in migrate_first(one, home)]
+    except MaintenanceError as error:
+        return [(str(error), False)]
+
+
+def _retention(
+    one: DemoSystem, home: Home, before: list[tuple[str, bool]], *, afresh: bool
+) -> Iterator[tuple[str, bool]]:
+    yield from before
+    if all(good for _, good in before):
+        yield from show_retention(one, home, afresh=afresh)
+
+
+def _show(console: Console, lines: Iterable[tuple[str, bool]]) -> bool:
+    """Print the lines of retention; whether all is well."""
+    well = True
+    for number, (line, good) in enumerate(lines):
+        if not number:
+            console.print("Retention", style="bold")
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        well &= good
+    console.print()
+    return well
 
 
 def _known(number: int | None) -> str:

@@ -84,7 +84,7 @@ class Bench:
         self.server.create_database(name)
         self.databases.append(name)
         url = self.server.url(name)
-        make_postgres_rows(url, statements)
+        make_postgres_rows(url, [sql.replace(" DATETIME", " TIMESTAMP") for sql in statements])
         self.environment[self.system.database.url_env] = url
         return lambda sql: make_postgres_rows(url, [sql])
 

@@ -13,6 +13,9 @@ from sqlalchemy import create_engine, text
 from maintenance_defs.control.home import Home
 from maintenance_defs.demo import Demo, demo_server, is_prepared, prepare, reopened, run_demo
 from maintenance_defs.demo.data import make_objects
+from maintenance_defs.demo.retention import give_back
+from maintenance_defs.retention.gate import execute
+from maintenance_defs.retention.planning import take_plan
 from tests.systems.conftest import ROOT
 
 
@@ -88,11 +91,45 @@ def test_objects_have_their_size_and_time_and_cost_no_disk(tmp_path: Path) -> No
     assert facts.st_blocks * 512 < 100_000
 
 
-def test_the_story_names_what_was_found_and_no_secret(home: Home) -> None:
+def told(home: Home) -> tuple[int, str]:
     shown = io.StringIO()
-    unfinished = run_demo(home, ROOT, Console(file=shown, width=120))
-    story = shown.getvalue()
-    assert unfinished == 0
+    return run_demo(home, ROOT, Console(file=shown, width=120)), shown.getvalue()
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, int, str]:
+    """A home on which the demonstration was run once; how many systems it could not show; its words."""
+    home = Home(tmp_path_factory.mktemp("story") / "home", {})
+    return home, *told(home)
+
+
+def data(home: Home) -> dict[str, object]:
+    """Every file of the stores with size and time, every row of the databases, what the ledgers and plans are."""
+    found: dict[str, object] = {}
+    with prepare(home, ROOT) as demo:
+        for one in demo.systems:
+            if not one.system.retention:
+                continue
+            name = one.system.name
+            for path in sorted((one.target / "stores").rglob("*")):
+                if path.is_file() and ".maintenance" not in path.parts:
+                    found[f"{name}/{path}"] = (path.stat().st_size, path.stat().st_mtime_ns)
+            engine = create_engine(demo.environment[one.system.database.url_env])
+            tables = {reference.table for reference in one.system.references}
+            tables |= {policy.select.rows for policy in one.system.retention.values() if policy.select.rows}
+            with engine.connect() as connection:
+                for table in sorted(tables):
+                    rows = connection.execute(text(f"SELECT * FROM {table} ORDER BY 1")).all()
+                    found[f"{name}/{table}"] = [tuple(map(str, row)) for row in rows]
+            engine.dispose()
+            found[f"{name}/ledger"] = home.control.retention.chain_end(name)
+            found[f"{name}/plans"] = [plan.id for plan in home.control.retention.plans(name)]
+    return found
+
+
+def test_the_story_names_what_was_found_and_no_secret(first: tuple[Home, int, str]) -> None:
+    home, unfinished, story = first
+    assert unfinished == 0, story
     for said in (
         "reports/fallback_1754600000000_dddddd/asset_1754600000801_dddddddd1.pdf",
         "✅ All 150 DB records have corresponding files",
@@ -102,3 +139,50 @@ def test_the_story_names_what_was_found_and_no_secret(home: Home) -> None:
     ):
         assert said in story
     assert (home.path / "demo" / "postgres" / "password").read_text() not in story
+
+
+def test_the_story_goes_on_with_retention_in_four_systems(first: tuple[Home, int, str]) -> None:
+    _, _, story = first
+    for said in (
+        "3 units: 3 objects (541 kB)",
+        "applied: 3 acts put into quarantine\n    restored: 3 acts",
+        "applied: 4 acts put into quarantine, 4 acts deleted\n    restored: 8 acts",
+        "applied: 1 act put into quarantine, 2 acts deleted\n    restored: 3 acts",
+        "applied: 2 acts put into quarantine, 2 acts changed\n    restored: 4 acts",
+        "migrated: archive_columns",
+        "applied: 4 acts changed\n    restored: 4 acts",
+        "not applied here: this would delete 10 MB without a way back",
+        "Whatever was taken was given back",
+    ):
+        assert said in story, said
+
+
+def test_a_second_run_tells_the_same_and_changes_nothing(first: tuple[Home, int, str]) -> None:
+    home, _, story = first
+    before = data(home)
+    unfinished, again = told(home)
+    assert unfinished == 0, again
+    assert data(home) == before
+    assert before["colouring/ledger"] != (0, "0" * 64)
+    differs = ("Made ", "Using ", "In ", "  migrated: ")
+    lines = [[line for line in one.splitlines() if not line.startswith(differs)] for one in (story, again)]
+    assert lines[0] == lines[1]
+
+
+def test_what_a_stopped_demonstration_took_is_given_back(first: tuple[Home, int, str]) -> None:
+    home, _, _ = first
+    before = data(home)
+    with prepare(home, ROOT) as demo:
+        home = reopened(home)
+        one = next(one for one in demo.systems if one.system.name == "colouring")
+        plan = take_plan(one.system, "orphaned_files", home, run_id="demo-stopped")
+        state = home.control.retention
+        state.approve(plan.id, plan.digest, plan.units, "maintain demo", "test", expires_at=plan.expires_at)
+        execute(one.system, plan.id, home, run_id="demo-stopped")
+        assert not (one.store("pages") / "assets/lion/pl_preview.png").exists()
+        give_back(one, home)
+        give_back(one, home)
+    after = data(home)
+    assert {k: v for k, v in after.items() if k not in ("colouring/ledger", "colouring/plans")} == {
+        k: v for k, v in before.items() if k not in ("colouring/ledger", "colouring/plans")
+    }

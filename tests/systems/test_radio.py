@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
+from maintenance_defs.control.home import Home
 from maintenance_defs.core.quantities import parse_size
+from maintenance_defs.reporting.trace import trace_row
 from tests.systems.answers import check, counts, found, query, sample_ids, scopes
 from tests.systems.conftest import Bench
 
@@ -58,6 +61,43 @@ def test_storage_is_measured_per_prefix_against_the_limit(bench: Make) -> None: 
     radio.system = radio.system.model_copy(update={"stores": {**radio.system.stores, "audio": small}})
     audio = next(store for store in radio.reconcile().facts["stores"] if store["name"] == "audio")
     assert audio["size_bytes"] > audio["limit_bytes"]
+
+
+def test_the_trend_says_when_the_limit_is_reached(bench: Make) -> None:  # S3-46
+    radio = bench("radio")
+    audio = radio.own_store("audio")
+    first = radio.reconcile(as_of=radio.one.as_of - timedelta(days=2))
+    assert first.facts["stores"][0]["growth"] is None
+    for number in range(4):
+        file = audio / "raw" / f"176340000000{number}-new.wav"
+        file.write_bytes(b"")
+        os.truncate(file, 5_000_000)
+    report = radio.reconcile()
+    assert report.facts["stores"][0]["growth"] == {"bytes_per_day": 10_000_000, "days": 2.0, "days_to_limit": 991.5}
+    assert "Grows by 10 MB a day (2 d seen); its limit is 991.5 d away." in report.to_text()
+
+
+def test_the_audit_prints_all_that_the_monthly_script_did(bench: Make) -> None:  # S3-52
+    text = bench("radio").reconcile().to_text()
+    for part in (
+        "11 objects, 65 MB (0.7 % of 10 GB)",
+        "raw/      temporary        4  20 MB     5 MB       0       0",
+        "final/    product          5  25 MB     5 MB       1       0",
+        "orphan_candidate        2  10 MB",
+        "18.18 % of what is in scope",
+        "public.assets: column storage_path                            7     7",
+        "> 30 d  > 90 d",
+    ):
+        assert part in text, part
+
+
+def test_an_empty_bucket_has_no_ratio(bench: Make) -> None:  # S3-52
+    radio = bench("radio")
+    for file in radio.own_store("audio").rglob("*.*"):
+        file.unlink()
+    report = radio.reconcile()
+    assert report.facts["stores"][0]["orphan_percent"] == 0.0
+    assert "0 objects, 0 B" in report.to_text()
 
 
 def test_local_caches_are_measured(bench: Make) -> None:  # S3-18, S3-22
@@ -123,3 +163,20 @@ def test_a_segment_in_an_undeclared_state_is_listed(bench: Make) -> None:  # S3-
     report = radio.reconcile()
     assert sample_ids(report, "unknown_states") == [SEGMENT + "02"]
     assert sample_ids(report, "stuck_segments") == [SEGMENT + "04"]
+
+
+def test_a_segment_is_followed_to_its_first_broken_link(bench: Make) -> None:  # A3-12
+    radio = bench("radio")
+    radio.reconcile()
+    home = Home(radio.folder / "home", radio.environment)
+    links = trace_row(radio.system, home, "segments", SEGMENT + "06")
+    assert [(link.what, link.good) for link in links] == [
+        (f"row {SEGMENT}06 of public.segments", True),
+        (f"row {ASSET}06 of public.assets", True),
+        (f"object final/{ASSET}06.wav in audio", False),
+    ]
+    whole = trace_row(radio.system, home, "segments", SEGMENT + "03")
+    assert all(link.good for link in whole), whole
+    unlinked = trace_row(radio.system, home, "public.segments", SEGMENT + "01")
+    assert [(link.what, link.good) for link in unlinked[1:]] == [(f"asset_id of {SEGMENT}01", False)]
+    assert [link.good for link in trace_row(radio.system, home, "segments", "none")] == [False]
