@@ -7,8 +7,9 @@ imported: the command starts fast, and both see the same objects.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -18,16 +19,20 @@ from maintenance_defs.core import yaml_lines
 from maintenance_defs.core.declaration import Scope, System
 from maintenance_defs.core.errors import DeclarationError
 from maintenance_defs.core.problems import did_you_mean, problems, shown
-from maintenance_defs.core.triggers import HttpRequest, RowSensor, Schedule, Trigger
+from maintenance_defs.core.retention_rules import chosen_preset, is_enabled, parse_days
+from maintenance_defs.core.triggers import ApprovedPlans, Backlog, HttpRequest, RowSensor, Schedule, Trigger
 from maintenance_defs.core.yaml_lines import Document, YamlProblem
 
 ASSETS, SENSORS = "assets", "sensors"
 PREFIX = "maintenance_defs.components."
 SYSTEMS: Mapping[str, type[System]] = {PREFIX + "MaintainedSystem": System}
-TRIGGERS: Mapping[str, type[Trigger]] = {
+AnyTrigger = Trigger | ApprovedPlans
+TRIGGERS: Mapping[str, type[AnyTrigger]] = {
     PREFIX + "Schedule": Schedule,
     PREFIX + "RowSensor": RowSensor,
     PREFIX + "HttpRequest": HttpRequest,
+    PREFIX + "Backlog": Backlog,
+    PREFIX + "ApprovedPlans": ApprovedPlans,
 }
 Model = TypeVar("Model", bound=BaseModel)
 FILE = "defs.yaml"
@@ -63,7 +68,7 @@ class LoadedSystem(Declaration):
 
 @dataclass(frozen=True)
 class LoadedTrigger(Declaration):
-    trigger: Trigger
+    trigger: AnyTrigger
 
 
 def deployment_root(environment: Mapping[str, str] = os.environ) -> Path:
@@ -78,13 +83,17 @@ def deployment_root(environment: Mapping[str, str] = os.environ) -> Path:
     return root
 
 
-def load_systems(root: Path) -> dict[str, LoadedSystem]:
-    """Every system by name, in order of name. Raises DeclarationError with all problems of all files."""
+def load_systems(root: Path, environment: Mapping[str, str] = os.environ) -> dict[str, LoadedSystem]:
+    """Every system by name, in order of name. Raises DeclarationError with all problems of all files.
+
+    environment: where variables that choose presets, enable policies or set their ages are looked up (G09).
+    """
     found: list[str] = []
     loaded: dict[str, LoadedSystem] = {}
     for file, document, value in _declared(root, ASSETS, SYSTEMS, found):
         here = LoadedSystem(file, root, document, value)
         found += _without_sql(here)
+        found += _wrong_variables(here, environment)
         first = loaded.setdefault(value.name, here)
         if first is not here:
             found.append(f"system {value.name!r} is declared twice: {first.where(('name',))}, {here.where(('name',))}.")
@@ -101,7 +110,7 @@ def load_triggers(
 
     systems: those loaded already. environment: where `cron_env` is looked up.
     """
-    systems = load_systems(root) if systems is None else systems
+    systems = load_systems(root, environment) if systems is None else systems
     found: list[str] = []
     loaded: list[LoadedTrigger] = []
     for file, document, value in _declared(root, SENSORS, TRIGGERS, found):
@@ -111,11 +120,15 @@ def load_triggers(
                 f"system {value.system!r} is not declared ({here.where(('system',))})."
                 f"{did_you_mean(value.system, systems)} Known: {', '.join(systems) or 'none'}."
             )
+        else:
+            found += _unknown_policies(here, systems[value.system])
         if isinstance(value, Schedule):
+            known = systems.get(value.system)
             try:
-                value.effective_cron(environment)
+                value.effective_cron(environment, known.system if known else None)
             except ValueError as error:
-                found.append(f"{error} ({here.where(('cron_env',))}).")
+                where = here.where(("cron_preset" if value.cron_preset else "cron_env",))
+                found += [f"{error} ({where})."] if known or not value.cron_preset else []
         for other in loaded:
             if _same_cause(value, other.trigger):
                 found.append(
@@ -125,6 +138,20 @@ def load_triggers(
     if found:
         raise DeclarationError(found)
     return loaded
+
+
+def _unknown_policies(here: LoadedTrigger, loaded: LoadedSystem) -> Iterator[str]:
+    """Policies that are not there, and job names that are taken."""
+    trigger, system = here.trigger, loaded.system
+    for name in trigger.policy:
+        if name not in system.retention:
+            hint = f"{did_you_mean(name, system.retention)} Known: {', '.join(system.retention) or 'none'}."
+            yield f"{system.name} has no policy {name!r} ({here.where(('policy',))}).{hint}"
+    quarantines = any(policy.act.objects == "quarantine" for policy in system.retention.values())
+    if isinstance(trigger, Trigger) and trigger.run == "restore_drill" and not quarantines:
+        yield f"no policy of {system.name} quarantines, so there is nothing to drill ({here.where(('run',))})."
+    if isinstance(trigger, Trigger) and trigger.name in (*system.retention, "reconciliation", "restore_drill"):
+        yield f"name: {trigger.name!r} is taken by another job of {system.name} ({here.where(('name',))})."
 
 
 def _declared(
@@ -200,6 +227,24 @@ def _without_sql(loaded: LoadedSystem) -> Iterator[str]:
             )
 
 
+def _wrong_variables(loaded: LoadedSystem, environment: Mapping[str, str]) -> Iterator[str]:
+    """Variables of policies and presets that cannot be understood: nothing acts on a guess (A2-10)."""
+
+    def said(understand: Callable[[], object], *path: str | int) -> Iterator[str]:
+        try:
+            understand()
+        except ValueError as error:
+            yield f"{error} ({loaded.where(path)})."
+
+    system = loaded.system
+    yield from said(partial(chosen_preset, system, environment), "preset_env")
+    for name, policy in system.retention.items():
+        yield from said(partial(is_enabled, policy, environment), "retention", name, "enabled_env")
+        for n, rule in enumerate(policy.keep):
+            if rule.days_env is not None and (value := environment.get(rule.days_env, "").strip()):
+                yield from said(partial(parse_days, rule.days_env, value), "retention", name, "keep", n, "days_env")
+
+
 def _overlaps(systems: list[LoadedSystem]) -> Iterator[str]:
     """Scopes of one bucket that hold the same keys, while one of them says that its owner is alone (E04)."""
     claims: dict[str, list[tuple[Scope, str]]] = {}
@@ -221,9 +266,13 @@ def _overlap(one: Scope, other: Scope) -> bool:
     return one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
 
 
-def _same_cause(one: Trigger, other: Trigger) -> bool:
-    """Whether Dagster could not tell them apart."""
-    if type(one) is not type(other) or (one.system, one.run) != (other.system, other.run):
+def _same_cause(one: AnyTrigger, other: AnyTrigger) -> bool:
+    """Whether Dagster could not tell them apart, or one job's name would mean two things."""
+    if (one.system, one.starts) != (other.system, other.starts):
+        return False
+    if one.policy != other.policy and not isinstance(one, ApprovedPlans):
+        return True
+    if type(one) is not type(other):
         return False
     return not isinstance(one, RowSensor) or one.watch == getattr(other, "watch", None)
 

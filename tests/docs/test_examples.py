@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.triggers import HttpRequest, RowSensor, Schedule
+from maintenance_defs.core.triggers import ApprovedPlans, Backlog, HttpRequest, RowSensor, Schedule
 
 ROOT = Path(__file__).parents[2]
-MODELS = {"MaintainedSystem": System, "Schedule": Schedule, "RowSensor": RowSensor, "HttpRequest": HttpRequest}
+TRIGGERS = (ApprovedPlans, Backlog, HttpRequest, RowSensor, Schedule)
+MODELS = {"MaintainedSystem": System} | {model.__name__: model for model in TRIGGERS}
 
 
 def examples() -> list[tuple[str, str]]:
