@@ -64,6 +64,7 @@ class Work:
 
     def __init__(self, con: duckdb.DuckDBPyConnection, home: Home, plan: PlanRow, units: Sequence[int] | None) -> None:
         self._con = con
+        self.may_come_back(())
         artefact = home.control.get(plan.artefact_id)
         file = home.artefacts.local(artefact.uri or "", artefact.digest) / STEPS_FILE
         con.execute(f"CREATE TEMP VIEW planned AS SELECT {_STEP_COLUMNS} FROM read_parquet({literal(file)})")
@@ -162,15 +163,24 @@ class Work:
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
+    def deleted_from(self) -> list[str]:
+        """The stores in which something was deleted: where they keep versions, it can come back."""
+        query = "SELECT DISTINCT store FROM planned JOIN outcome o USING (unit, number) WHERE o.outcome = 'deleted'"
+        return [store for (store,) in self._con.execute(query).fetchall() if store is not None]
+
+    def may_come_back(self, stores: Sequence[str]) -> None:
+        """What was deleted from these stores counts as put away: they keep versions."""
+        self._away = _AWAY.format(versioned=", ".join(map(literal, stores)) or "NULL")
+
     def put_away(self) -> list[str]:
-        """The stores from which something was quarantined, now or in an earlier attempt."""
-        query = f"SELECT DISTINCT store FROM ({_AWAY}) ORDER BY store"
+        """The stores from which something was put away so that it can come back, now or in an earlier attempt."""
+        query = f"SELECT DISTINCT store FROM ({self._away}) ORDER BY store"
         return [store for (store,) in self._con.execute(query).fetchall()]
 
     def write_put_away(self, store: str, path: Path) -> Path:
         """What was quarantined from a store, as it was planned (schema INVENTORY, in key order)."""
         self._con.execute(
-            f"COPY (SELECT key, size_bytes, modified_at, etag, NULL::VARCHAR AS mark FROM ({_AWAY}) "
+            f"COPY (SELECT key, size_bytes, modified_at, etag, NULL::VARCHAR AS mark FROM ({self._away}) "
             f"WHERE store = {literal(store)} ORDER BY key) TO {literal(path)} (FORMAT parquet)"
         )
         return path
@@ -184,7 +194,7 @@ class Work:
 
     def place_of(self, store: str, key: str) -> tuple[int, int]:
         """Unit and number of the step that puts this object away."""
-        query = f"SELECT unit, number FROM ({_AWAY}) WHERE store = ? AND key = ?"
+        query = f"SELECT unit, number FROM ({self._away}) WHERE store = ? AND key = ?"
         unit, number = self._con.execute(query, [store, key]).fetchall()[0]
         return unit, number
 
@@ -199,7 +209,8 @@ class Work:
 
 _AWAY = """
 SELECT p.* FROM planned p JOIN outcome o USING (unit, number)
-WHERE o.outcome = 'quarantined' AND p.key IS NOT NULL AND p.size_bytes IS NOT NULL
+WHERE (o.outcome = 'quarantined' OR o.outcome = 'deleted' AND p.store IN ({versioned}))
+  AND p.key IS NOT NULL AND p.size_bytes IS NOT NULL
 """
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -106,17 +107,20 @@ def execute(
     if plan.state == "done":
         return Execution(plan, "done", message="it was executed already; nothing was done")
     owner = owner or f"{run_id}-{uuid.uuid4().hex[:8]}"
-    take_up_lapsed(system, home, owner=owner, log=log, clock=clock, lease_seconds=lease_seconds)
-    plan = state.plan(plan_id)
-    timings = timings_here(system, policy, home)
-    approval = state.approval_of(plan_id)
-    may_act(system, policy, plan, home, timings, clock())
-    artefact = home.control.get(plan.artefact_id)
-    _untouched(plan, artefact)
-    listings = usable_listings(system, policy, home, Inputs.newest(system, home), clock())
-    pause_on_damage(system, home)
-    if approval is not None:
-        _within_limits(system, policy, plan, approval, home, clock())
+    take_up = partial(take_up_lapsed, system, home, owner=owner, log=log, clock=clock, lease_seconds=lease_seconds)
+    take_up(but=plan_id)
+    try:
+        timings = timings_here(system, policy, home)
+        approval = state.approval_of(plan_id)
+        may_act(system, policy, plan, home, timings, clock())
+        _untouched(plan, home.control.get(plan.artefact_id))
+        listings = usable_listings(system, policy, home, Inputs.newest(system, home), clock())
+        pause_on_damage(system, home)
+        if approval is not None:
+            _within_limits(system, policy, plan, approval, home, clock())
+    except MaintenanceError:
+        take_up()  # it may not go on, so what a killed run of it had begun is settled without it
+        raise
     if not state.claim(plan_id, owner, lease_seconds, run_id=run_id):
         return Execution(state.plan(plan_id), "done", message="it was executed already; nothing was done")
     approval = state.approval_of(plan_id)
@@ -157,17 +161,23 @@ def take_up_lapsed(
     home: Home,
     *,
     owner: str,
+    but: str | None = None,
     log: Log = _silent,
     clock: Callable[[], datetime] = _utc_now,
     lease_seconds: float = LEASE_SECONDS,
 ) -> int:
     """Settle what killed runs of this system had begun, give back what is needed, and free the system (H07).
 
-    Nothing new is done: such a plan is `partial` afterwards, whether or not it may still be applied. Returns how many.
+    but: a plan that is about to go on. Nothing new is done: the others are `partial` afterwards, and what their rows
+    still name is given back. Returns how many.
     """
     state = home.control.retention
     now = clock()
-    lapsed = [p for p in state.plans(system.name, states=("executing",)) if p.lease_until and p.lease_until <= now]
+    lapsed = [
+        plan
+        for plan in state.plans(system.name, states=("executing",))
+        if plan.lease_until and plan.lease_until <= now and plan.id != but
+    ]
     for plan in lapsed:
         policy = find_policy(system, plan.policy)
         mine = f"{owner}-settling"

@@ -26,6 +26,7 @@ def restore_late_references(
 
     Returns how many came back; each is noted as skipped_referenced.
     """
+    work.may_come_back([s for s in work.deleted_from() if actor.stores[s].capabilities().versioned])
     stores = work.put_away()
     if not stores:
         return 0

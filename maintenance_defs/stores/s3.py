@@ -234,6 +234,8 @@ class S3Store:
             if status != 412:
                 notes.append(f"{what}: {status} {code}")
             return status == 412
+        except BotoCoreError as error:  # no answer says neither yes nor no
+            raise self._failed(error, f"probing {what}") from None
         return False
 
     def _remove_canary(self, canary: str, notes: Notes) -> None:

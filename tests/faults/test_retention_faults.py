@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def test_faults_of_acts_that_pass_end_in_true_outcomes(
     keys = filled(shop, policy, 4)
     plan = shop.planned(policy)
     proxy.add(Fault(acts, times=2, **fault))
-    shop.execute(plan.id)
+    with suppress(MaintenanceError):  # the store could not even be probed
+        shop.execute(plan.id)
     assert_ledger_is_true(shop, plan.id)
     finish(shop)
     assert not set(keys) & set(shop.files.keys())
@@ -107,7 +109,9 @@ def test_faults_of_acts_that_stay_end_in_true_outcomes(
     filled(shop, policy, 4)
     plan = shop.planned(policy)
     proxy.add(lasting := Fault(acts, **fault))
-    assert shop.execute(plan.id).state in ("partial", "done")
+    with suppress(MaintenanceError):  # the store could not even be probed
+        assert shop.execute(plan.id).state in ("partial", "done")
+    assert shop.state.plan(plan.id).state in ("partial", "done")
     assert_ledger_is_true(shop, plan.id)
     lasting.times = 0
     finish(shop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,8 @@ from maintenance_defs.core.errors import Refused
 from maintenance_defs.retention.restore import restore
 from tests.support.chaos import Chaos, Killed
 from tests.support.promises import finish, give_everything_back, hold
-from tests.support.shop import Shop
+from tests.support.servers import moto_server
+from tests.support.shop import Shop, made_shop
 
 
 @pytest.mark.parametrize("where", ["before intents", "before quarantine", "after intents"])
@@ -154,3 +156,19 @@ def test_the_next_plan_of_a_system_settles_what_a_killed_run_had_begun(shop: Sho
     assert shop.state.plan(killed.id).state == "partial"
     assert shop.files.get(key) is not None
     hold(shop, settled=True)
+
+
+def test_a_late_reference_to_what_was_deleted_from_a_bucket_with_versions_brings_it_back(
+    tmp_path: Path,
+) -> None:
+    """B02, F01: a delete there is a marker, so it need not be final."""
+    with moto_server() as endpoint, made_shop(tmp_path, "versioned", endpoint) as shop:
+        key = shop.app.upload(prefix="tmp/")
+        plan = shop.planned("temporary")
+        chaos = Chaos(shop)
+        chaos.before["before delete"] = [lambda: shop.app.share([key]) and None]
+        with chaos.installed():
+            run = shop.execute(plan.id)
+        assert run.restored == 1, (run, chaos.points)
+        assert shop.files.get(key) is not None
+        hold(shop, settled=True)
