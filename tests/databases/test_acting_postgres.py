@@ -105,6 +105,7 @@ def test_update_goes_through_every_type_and_back(pg_database: str) -> None:
 
 @pytest.mark.parametrize("table", ["storage.objects", "objects", '"storage"."objects"'])
 def test_tables_of_the_storage_service_are_never_changed_by_sql(pg_database: str, table: str) -> None:
+    """F12"""
     execute(
         pg_database,
         "CREATE SCHEMA storage",

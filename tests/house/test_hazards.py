@@ -7,7 +7,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 
-# Not here: G07, the floor for acting, which belongs to retention; J08, stated in docs/limits.md.
+# Not here: J08, stated in docs/limits.md.
 # Groups A to F as far as they concern reading, G06 to G09, J, and what the Dagster surface must survive.
 READING = re.findall(
     r"\S+",
@@ -23,16 +23,18 @@ J01 J02 J03 J04 J05
 K14 M01 M02 M03 M04 M08
 """,
 )
-# Groups B, E and F as far as they concern acting; G, H and I as far as plan, gate, ledger and undo answer for them.
+# Groups B, E and F as far as they concern acting; G to K as far as policies, plan, gate and undo answer for them.
 ACTING = re.findall(
     r"\S+",
     """
 B02 B07 B09 B10
 E07
-F01 F06 F08 F09 F16
-G01 G03 G04 G05 G11 G13
-H01 H02 H04 H05 H06 H07 H08 H09 H10 H11 H16 H19
-I01 I02 I03 I04 I05 I07 I10 I11
+F01 F06 F08 F09 F12 F15 F16
+G01 G03 G04 G05 G07 G11 G12 G13 G14 G15
+H01 H02 H04 H05 H06 H07 H08 H09 H10 H11 H13 H14 H16 H19
+I01 I02 I03 I04 I05 I07 I10 I11 I12
+J06
+K01 K05 K06 K07 K08 K11
 M04
 """,
 )
