@@ -84,7 +84,9 @@ def main() -> None:
     """Find what databases and object stores say about each other, and why.
 
     Systems are declared in assets/<system>/defs.yaml; `maintain demo` makes data to try everything on.
-    A store or database is changed by apply, restore, purge and migrate --apply only, and only after consent.
+    A store or database is changed by
+    apply, restore, purge and migrate --apply only, and only after consent. (A system that declares a publication
+    writes its own table of results after each reconciliation.)
 
     \b
     Exit codes: 0 clean, 1 findings (with --fail-on-findings) or partial, 2 error, 3 refused or not confirmed.
