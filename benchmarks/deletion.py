@@ -5,7 +5,7 @@
 A small S3 endpoint of this file (a process of its own, so that no store's own slowness stands in the way)
 holds the same objects in one bucket for each method:
     bulk         boto3 delete_objects, 1000 keys a call, nothing asked: the floor
-    head+delete  boto3, one HEAD and one DELETE per object, eight threads: what careful scripts do (on a tenth)
+    head+delete  boto3, one HEAD and one DELETE per object, eight threads: what careful scripts do (on at most 1000)
     ours         an approved plan executed: references asked again, objects looked at again, holds, intents and
                  outcomes in the hash-chained ledger; act: delete
 The application's table (SQLite) names as many other objects as go. The checks may cost less than 30 % over
@@ -161,7 +161,7 @@ def delete_as(method: str, endpoint: str, objects: int) -> None:
                 chunk = [{"Key": key(n)} for n in range(start, min(start + 1000, objects))]
                 s3.delete_objects(Bucket=bucket, Delete={"Objects": chunk, "Quiet": True})
         else:
-            count = max(objects // 10, 1)
+            count = max(min(objects // 10, 1000), 1)
 
             def one(n: int) -> None:
                 s3.head_object(Bucket=bucket, Key=key(n))
