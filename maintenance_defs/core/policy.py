@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from fnmatch import translate
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -328,5 +327,8 @@ class Policy(Declared):
 
     @property
     def folder_patterns(self) -> str | None:
-        """One regular expression for the names of `select.folders`."""
-        return "|".join(translate(glob) for glob in self.select.folders) if self.select.folders else None
+        """One RE2 expression for the whole names of `select.folders`; * is any text, ? any character."""
+        if self.select.folders is None:
+            return None
+        globs = (re.escape(glob).replace(r"\*", ".*").replace(r"\?", ".") for glob in self.select.folders)
+        return "|".join(f"(?:{glob})" for glob in globs)

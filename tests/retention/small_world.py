@@ -38,6 +38,7 @@ class SmallWorld:
     folder: Path
     references: Sequence[dict[str, Any]] = (DOCS,)
     policies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)  # of the declaration
 
     def __post_init__(self) -> None:
         (self.folder / "files").mkdir(parents=True)
@@ -58,6 +59,7 @@ class SmallWorld:
                            "max_reference_shrink_percent": 100},
                 "retention": {name: {"describe": name, "limits": ALL} | given for name, given in self.policies.items()},
             }
+            | self.more
         )  # fmt: skip
 
     def sql(self, *statements: str) -> list[tuple[Any, ...]]:

@@ -6,6 +6,7 @@ weaker question at the act would delete what the plan protects (H05).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -53,7 +54,7 @@ LookUp = Callable[[Mapping[str, Sequence[str]]], pa.Table]
 
 
 @dataclass
-class Choice:
+class Choice(ABC):
     """How a policy chooses here and now."""
 
     evidence: Evidence
@@ -71,11 +72,12 @@ class Choice:
     flags: list[str] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)  # columns that a migration has yet to add
 
+    @abstractmethod
     def run(self) -> None:
         """Fill `steps` (schema STEPS) and `kept`."""
-        raise NotImplementedError
 
     def look_at(self, wanted: str) -> None:
+        """Make `facts`: how the (store, key) of the table `wanted` are now, or were when they were listed."""
         con = self.evidence.con
         if self.look is None:
             con.execute(f"CREATE OR REPLACE TEMP TABLE facts AS {known_facts(self.listings, wanted)}")
@@ -88,6 +90,7 @@ class Choice:
         con.unregister("looked")
 
     def judge(self, store: str, candidates: str, in_flight: timedelta) -> None:
+        """Add to `verdicts`, and note the cutoff. Raises Refused for a store without a complete inventory."""
         listing = self.listings.get(store)
         if listing is None:
             raise Refused(

@@ -1,0 +1,123 @@
+"""What stops a policy before it takes anything: checks that block, missing rights, plans that were touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from maintenance_defs.core.errors import EnvironmentMissing, Refused
+from maintenance_defs.retention.doors import open_store_for_acting
+from tests.retention.small_world import AS_OF, SmallWorld
+
+OLD_RAW: dict[str, Any] = {
+    "select": {"objects": "files", "prefix": "raw/"},
+    "keep": [{"younger_than": "1 d"}],
+    "act": {"objects": "quarantine"},
+}
+DRAFTS: dict[str, Any] = {
+    "select": {"rows": "docs", "id": "id", "where": "state = 'draft'"},
+    "keep": [{"while": "state = 'final'"}],
+    "act": {"objects": "quarantine", "rows": "delete"},
+}
+UNLINKED = {
+    "describe": "Documents without a file.", "table": "docs", "id": "id", "where": "key IS NULL",
+    "blocks": {"above_percent": 5, "among": "state = 'final'"},
+}  # fmt: skip
+
+
+def made(folder: Path, policy: dict[str, Any], rows: int = 0, **more: Any) -> SmallWorld:
+    world = SmallWorld(folder, policies={"it": policy}, more=more)
+    world.sql("CREATE TABLE docs (id TEXT PRIMARY KEY, key TEXT, state TEXT)")
+    for n in range(rows):
+        world.put(f"docs/{n}")
+        world.sql(f"INSERT INTO docs VALUES ('{n}', 'docs/{n}', 'final')")
+    return world
+
+
+def unlink(world: SmallWorld, rows: int) -> None:
+    world.sql(f"UPDATE docs SET key = NULL WHERE CAST(id AS INTEGER) < {rows}")
+
+
+def test_nothing_is_planned_while_too_many_rows_are_unlinked(tmp_path: Path) -> None:
+    """S3-51: their objects would only look unreferenced."""
+    world = made(tmp_path, OLD_RAW, rows=60, checks={"unlinked": UNLINKED})
+    world.put("raw/1")
+    unlink(world, 3)
+    assert world.going(world.plan("it")) == (["raw/1"], [])  # 3 of 60 are 5 %, not more
+    unlink(world, 4)
+    with pytest.raises(
+        Refused, match=r"4 of 60 rows of docs fail the check unlinked \(6.7 %; retention waits above 5 %"
+    ):
+        world.plan("it")
+
+
+def test_rows_that_lose_their_link_after_the_plan_stop_its_execution(tmp_path: Path) -> None:
+    world = made(tmp_path, OLD_RAW, rows=60, checks={"unlinked": UNLINKED})
+    world.put("raw/1")
+    plan = world.plan("it")
+    unlink(world, 4)
+    with pytest.raises(Refused, match="retention waits"):
+        world.execute(plan)
+    assert "raw/1" in world.objects()
+    assert world.home.control.retention.plan(plan.id).state == "partial"
+
+
+def test_a_few_rows_are_no_ratio(tmp_path: Path) -> None:
+    world = made(tmp_path, OLD_RAW, rows=9, checks={"unlinked": UNLINKED})
+    world.put("raw/1")
+    unlink(world, 1)
+    assert world.going(world.plan("it")) == (["raw/1"], [])
+
+
+def test_a_plan_needs_no_credentials_that_write_and_an_act_no_others(tmp_path: Path) -> None:
+    """H14: the plan is made by who can only read; who acts without the writer's variable does nothing."""
+    world = made(tmp_path, DRAFTS, database={"url_env": "DB", "write_url_env": "WRITER"})
+    world.put("docs/1")
+    world.sql("INSERT INTO docs VALUES ('1', 'docs/1', 'draft')")
+    plan = world.plan("it")
+    assert world.going(plan) == (["docs/1"], ["1"])
+    with pytest.raises(EnvironmentMissing, match="WRITER is not set"):
+        world.execute(plan)
+    assert world.objects() == ["docs/1"]
+    assert world.sql("SELECT count(*) FROM docs") == [(1,)]
+
+
+def test_a_bucket_is_acted_on_with_the_credentials_that_write(tmp_path: Path) -> None:
+    """H14"""
+    reading, writing = (
+        {"access_key_env": f"{who}_KEY", "secret_key_env": f"{who}_SECRET"} for who in ("READ", "WRITE")
+    )
+    store = {
+        "url_env": "BUCKET", "credentials": reading, "write_credentials": writing,
+        "scopes": [{"prefix": "raw/", "exclusive": True, "class": "temporary"}],
+    }  # fmt: skip
+    world = made(tmp_path, OLD_RAW, stores={"files": store})
+    world.home.environment = {**world.home.environment, "BUCKET": "s3://b", "READ_KEY": "r", "READ_SECRET": "r"}
+    with pytest.raises(EnvironmentMissing, match="WRITE_KEY is not set"):
+        open_store_for_acting("files", world.system.stores["files"], world.home)
+
+
+def test_a_plan_that_is_not_what_its_digest_says_is_not_executed(tmp_path: Path) -> None:
+    """I9: whoever can edit the control database cannot lend an approval to another plan."""
+    world = made(tmp_path, OLD_RAW, rows=1)
+    world.put("raw/1")
+    plan = world.plan("it")
+    with world.home.control._engine.begin() as connection:
+        connection.execute(sa.text("UPDATE plan SET digest = :digest"), {"digest": "0" * 64})
+    with pytest.raises(Refused, match="is not what its digest says"):
+        world.execute(world.home.control.retention.plan(plan.id))
+    assert "raw/1" in world.objects()
+
+
+def test_a_folder_goes_whole_or_not_at_all(tmp_path: Path) -> None:
+    """S1-52: one young file keeps its whole folder; folders of other names are not meant."""
+    select = {"objects": "files", "prefix": "raw/", "folders": ["storage-*"]}
+    world = made(tmp_path, OLD_RAW | {"select": select}, rows=1)
+    world.put("raw/storage-1/a", "raw/storage-1/b/c", "raw/storage-2/a", "raw/other/a", "raw/a")
+    world.put("raw/storage-2/b/young", at=AS_OF)
+    plan = world.plan("it")
+    assert world.going(plan) == (["raw/storage-1/a", "raw/storage-1/b/c"], [])
+    assert world.kept(plan)["raw/storage-2/a"] == "folders: something else in storage-2 stays"
