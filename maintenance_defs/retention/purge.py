@@ -89,7 +89,7 @@ def due_for_purge(system: System, home: Home, *, at: datetime, plan_id: str | No
             }
     for entry in found:
         item, reason = verdicts.get((entry.store, entry.key), ("unknown", "it could not be judged"))
-        if item in ("orphan_candidate", "young", "out_of_scope"):
+        if item in ("orphan_candidate", "young"):  # outside every scope nothing is judged, so nothing is final
             purge.due.append(entry)
             purge.size_bytes += entry.size_bytes or 0
         else:

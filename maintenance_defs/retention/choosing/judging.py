@@ -102,9 +102,10 @@ def judge_objects(
     con.execute(
         f"""
         INSERT INTO verdicts
-        SELECT {literal(store)}, c.key, coalesce(j.item, CASE WHEN scope_of(c.key) IS NULL THEN 'out_of_scope'
+        SELECT {literal(store)}, c.key,
+            coalesce(j.item, CASE WHEN n.who IS NULL AND scope_of(c.key) IS NULL THEN 'out_of_scope'
                 ELSE 'matched' END),
-            coalesce(j.reason, CASE WHEN scope_of(c.key) IS NULL THEN 'outside every declared scope'
+            coalesce(j.reason, CASE WHEN n.who IS NULL AND scope_of(c.key) IS NULL THEN 'outside every declared scope'
                 ELSE 'referenced by ' || coalesce(n.who, 'a row that names its folder or token') END),
             coalesce(n.only_siblings, false)
         FROM read_parquet({literal(few)}) c
