@@ -8,7 +8,7 @@ behind a pooler, nothing is left in a session that an application gets next.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
@@ -89,6 +89,7 @@ class PostgresDatabase:
     """A PostgreSQL database read through one exported snapshot at a time."""
 
     dialect = "postgresql"
+    settings = SETTINGS
 
     def __init__(self, url: str) -> None:
         # The driver is always named: SQLAlchemy 2.1 reads a bare postgresql:// as psycopg 3.
@@ -114,7 +115,7 @@ class PostgresDatabase:
                     activity = dict(connection.exec_driver_sql(ACTIVITY).mappings().one())
                 connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                 stack.enter_context(connection.begin())
-                connection.exec_driver_sql(_set_local())
+                connection.exec_driver_sql(set_local(self.settings))
                 exported = connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
                 evidence = self._evidence(connection, activity)
             snapshot = PostgresSnapshot(self, connection, str(exported), evidence)
@@ -158,7 +159,7 @@ class PostgresDatabase:
             with self._explained(), connection.cursor() as cursor:
                 cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 cursor.execute(f"SET TRANSACTION SNAPSHOT '{exported}'")
-                cursor.execute(_set_local())
+                cursor.execute(set_local(self.settings))
                 cursor.fetchall()
             yield connection
         finally:
@@ -244,13 +245,24 @@ class PostgresSnapshot:
             cursor = self._connection.connection.cursor()
             statement = cursor.mogrify(statement, values).decode()
             cursor.close()
+        return self._stream(statement, lambda found: pa.schema([_plain(field) for field in found]))
+
+    def stream(self, sql: str, *, batch_bytes: int | None = None) -> pa.RecordBatchReader:
+        """Stream a SELECT without parameters, every column as the driver gives it: the caller knows which are exact."""
+        return self._stream(sql, lambda found: found, batch_bytes)
+
+    def _stream(
+        self, statement: str, to_schema: Callable[[pa.Schema], pa.Schema], batch_bytes: int | None = None
+    ) -> pa.RecordBatchReader:
         with ExitStack() as stack:
             session = stack.enter_context(self._database.reading_session(self._exported))
             cursor = stack.enter_context(session.cursor())
+            if batch_bytes is not None:
+                cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(batch_bytes)})
             with self._explained():
                 cursor.execute(statement)
                 source = cursor.fetch_record_batch()
-            schema = pa.schema([_plain(field) for field in source.schema])
+            schema = to_schema(source.schema)
             opened = stack.pop_all()
             self._open.push(opened)
 
@@ -303,8 +315,9 @@ def _tables(catalog: list[dict[str, Any]]) -> list[tuple[bool, Table]]:
     return list(found.values())
 
 
-def _set_local() -> str:
-    return SET_LOCAL.format(", ".join(f"('{name}', '{value}')" for name, value in SETTINGS.items()))
+def set_local(settings: Mapping[str, str]) -> str:
+    """Settings of one transaction."""
+    return SET_LOCAL.format(", ".join(f"('{name}', '{value}')" for name, value in settings.items()))
 
 
 def _plain(field: pa.Field) -> pa.Field:
