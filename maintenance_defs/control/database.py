@@ -1,7 +1,7 @@
 """The control database: one row per artefact, the pairs of database and store, and the trigger's requests.
 
 Findings have their own file, `findings.py`; their methods are handed on here. What retention keeps
-(plans, consent, ledger, quarantine, holds) has a room of its own, `retention/`.
+(plans, consent, ledger, quarantine, holds) has a room of its own, `retention/`, and so have archives.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from maintenance_defs.control import findings
 from maintenance_defs.control.alone import alone
+from maintenance_defs.control.archive import ArchiveState
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.connect import connect
 from maintenance_defs.control.retention import RetentionState
@@ -51,6 +52,7 @@ class Control:
         self._engine = engine
         self._clock = clock
         self.retention = RetentionState(engine, clock)
+        self.archive = ArchiveState(engine, clock)
 
     @classmethod
     def open(cls, url: str) -> Control:

@@ -17,6 +17,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from maintenance_defs.core.archive import Archive, ColumnArchive, check_archives
 from maintenance_defs.core.parameters import named_timings
 from maintenance_defs.core.policy import Policy
 from maintenance_defs.core.quantities import Duration, SizeBytes
@@ -298,6 +299,8 @@ class System(Declared):
     drift_scan: bool = True  # look for keys in columns that nobody declared (D12)
     kinds: Strings = ()
     retention: dict[Name, Policy] = {}
+    archives: dict[Name, Archive] = {}
+    archived_columns: dict[Name, ColumnArchive] = {}
     presets: dict[Name, dict[Name, str]] = {}  # testing, production -> timing -> '30 d' or a cron expression
     preset: Name | None = None
     preset_env: EnvName | None = None  # a variable that chooses another one
@@ -305,6 +308,11 @@ class System(Declared):
     @model_validator(mode="after")
     def _retention_is_meant(self) -> Self:
         check_retention(self)
+        return self
+
+    @model_validator(mode="after")
+    def _archives_are_meant(self) -> Self:
+        check_archives(self)
         return self
 
     @model_validator(mode="after")
@@ -359,4 +367,4 @@ def policy_digest(system: System, policy: str, timings: Mapping[str, str]) -> st
     return hashlib.sha256("\0".join(said).encode()).hexdigest()
 
 
-_RETENTION = {"retention", "presets", "preset", "preset_env"}
+_RETENTION = {"retention", "archives", "archived_columns", "presets", "preset", "preset_env"}

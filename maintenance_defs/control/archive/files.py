@@ -1,0 +1,284 @@
+"""Files of an archive, whose rows they hold, and where one value's rows are. The truth for readers (V6)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from maintenance_defs.control.archive.tables import file, group, index, keep, schema
+from maintenance_defs.control.archive.units import UnitRow, advance
+from maintenance_defs.control.retention.base import Part, key_hash
+from maintenance_defs.core.errors import Refused
+
+PAGE = 5000
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """See tables.FileColumns."""
+
+    id: str
+    unit_id: str
+    generation: int
+    system: str
+    archive: str
+    store: str
+    key: str
+    sha256: str
+    size_bytes: int
+    rows: int
+    label: str
+    first_at: datetime | None
+    last_at: datetime | None
+    schema_version: int
+    row_groups: int
+    created_at: datetime
+    state: str = "stored"
+    version_id: str | None = None
+    key_id: str | None = None
+    wrapped_key: str | None = None
+    ended_at: datetime | None = None
+    ended_why: str | None = None
+    object_gone_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one organisation in one file. high and low: sums of the halves of their hashes, modulo 2^64."""
+
+    file_id: str
+    organisation: str
+    rows: int
+    high: int
+    low: int
+    first_at: datetime | None
+    last_at: datetime | None
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """Where the rows of one value of the lookup column are."""
+
+    file_id: str
+    value: str
+    organisation: str
+    rows: int
+    first_group: int
+    last_group: int
+    first_at: datetime | None
+    last_at: datetime | None
+
+
+class Files(Part):
+    """Recording, publishing and ending files; looking values up; schema versions; periods seen."""
+
+    def store_files(
+        self, unit: UnitRow, owner: str, files: Sequence[FileRow], groups: Iterable[Group], **values: Any
+    ) -> None:
+        """The unit is `exported`, with these files, which nobody reads yet; in one transaction. Raises LeaseLost.
+
+        A file that is live and came out the same again stays live; one that had ended is `stored` anew.
+        """
+        with self._write() as connection:
+            ours = sa.select(file.c.id).where(file.c.unit_id == unit.id, file.c.state == "stored")
+            connection.execute(group.delete().where(group.c.file_id.in_(ours)))
+            connection.execute(file.delete().where(file.c.unit_id == unit.id, file.c.state == "stored"))
+            groups = list(groups)
+            for one in files:
+                same = (file.c.system == one.system, file.c.store == one.store, file.c.key_hash == key_hash(one.key))
+                known = connection.execute(sa.select(file).where(*same)).one_or_none()
+                if known is None:
+                    connection.execute(file.insert(), asdict(one) | {"key_hash": key_hash(one.key)})
+                    continue
+                if known.unit_id != unit.id or known.sha256 != one.sha256:
+                    raise Refused("key_taken", f"{one.key} is a file of another unit. Nothing was recorded.")
+                values: dict[str, Any] = {"generation": one.generation}
+                if known.state != "live":
+                    values |= {"state": "stored", "ended_at": None, "ended_why": None, "object_gone_at": None}
+                connection.execute(file.update().where(*same).values(**values))
+                groups = [g for g in groups if g.file_id != one.id]  # those of the known row stand
+            rows = [asdict(g) | {"high": str(g.high), "low": str(g.low)} for g in groups]
+            if rows:
+                connection.execute(group.insert(), rows)
+            advance(connection, unit.id, owner, "exported", self._clock(), **values)
+
+    def publish_files(self, unit: UnitRow, owner: str, entries: Iterable[IndexRow]) -> None:
+        """The unit is `catalogued`: its new files are live, those of its earlier generation superseded (V6).
+
+        entries: where each value of the lookup column is, in any number. One transaction. Raises LeaseLost.
+        """
+        with self._write() as connection:
+            now = self._clock()
+            mine = sa.select(file.c.id).where(file.c.unit_id == unit.id, file.c.state == "stored")
+            connection.execute(index.delete().where(index.c.file_id.in_(mine)))
+            page: list[dict[str, Any]] = []
+            for entry in entries:
+                page.append(asdict(entry) | {"value_hash": key_hash(entry.value)})
+                if len(page) == PAGE:
+                    connection.execute(index.insert(), page)
+                    page = []
+            if page:
+                connection.execute(index.insert(), page)
+            ours = file.update().where(file.c.unit_id == unit.id)
+            ended = {"state": "superseded", "ended_at": now, "ended_why": f"generation {unit.generation} replaced it"}
+            connection.execute(ours.where(file.c.state == "live", file.c.generation < unit.generation).values(**ended))
+            connection.execute(ours.where(file.c.state == "stored").values(state="live"))
+            advance(connection, unit.id, owner, "catalogued", now)
+
+    def replace_file(self, old_id: str, new: FileRow | None, groups: Sequence[Group], entries: Sequence[IndexRow],
+                     why: str) -> None:  # fmt: skip
+        """Readers see `new` instead of the old file, which is superseded; or nothing, where nothing is left of it.
+
+        One transaction. Raises Refused("not_live") unless the old one is live.
+        """
+        with self._write() as connection:
+            now = self._clock()
+            ended = {"state": "superseded", "ended_at": now, "ended_why": why}
+            old = file.update().where(file.c.id == old_id, file.c.state == "live")
+            if connection.execute(old.values(**ended)).rowcount != 1:
+                raise Refused("not_live", f"archive file {old_id} is not live any more. Nothing was changed.")
+            if new is not None:
+                values = asdict(new) | {"key_hash": key_hash(new.key), "state": "live"}
+                connection.execute(file.insert(), values)
+                rows = [asdict(g) | {"high": str(g.high), "low": str(g.low)} for g in groups]
+                if rows:
+                    connection.execute(group.insert(), rows)
+                for start in range(0, len(entries), PAGE):
+                    page = [asdict(e) | {"value_hash": key_hash(e.value)} for e in entries[start : start + PAGE]]
+                    connection.execute(index.insert(), page)
+
+    def files(
+        self, system: str, archive: str | None = None, *, states: Iterable[str] = ("live",), unit_id: str | None = None
+    ) -> list[FileRow]:
+        """By archive, time and label. Only `live` ones are for readers."""
+        query = sa.select(file).where(file.c.system == system, file.c.state.in_(list(states)))
+        if archive is not None:
+            query = query.where(file.c.archive == archive)
+        if unit_id is not None:
+            query = query.where(file.c.unit_id == unit_id)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(file.c.archive, file.c.first_at, file.c.label, file.c.id))
+            return [_row(FileRow, row) for row in rows]
+
+    def file(self, id: str) -> FileRow | None:
+        with self._engine.connect() as connection:
+            row = connection.execute(sa.select(file).where(file.c.id == id)).one_or_none()
+        return None if row is None else _row(FileRow, row)
+
+    def groups(self, file_ids: Sequence[str]) -> list[Group]:
+        """Of these files, by file and organisation."""
+        found: list[Group] = []
+        with self._engine.connect() as connection:
+            for start in range(0, len(file_ids), PAGE):
+                ids = file_ids[start : start + PAGE]
+                query = sa.select(group).where(group.c.file_id.in_(ids)).order_by(group.c.file_id, group.c.organisation)
+                found += [
+                    Group(r.file_id, r.organisation, r.rows, int(r.high), int(r.low), r.first_at, r.last_at)
+                    for r in connection.execute(query)
+                ]
+        return found
+
+    def find_value(self, system: str, archive: str, value: str) -> list[tuple[FileRow, IndexRow]]:
+        """The live files that hold rows of this value of the lookup column, oldest first."""
+        names = list(IndexRow.__dataclass_fields__)
+        query = (
+            sa.select(file, *(index.c[name].label(f"index_{name}") for name in names))
+            .join(index, index.c.file_id == file.c.id)
+            .where(index.c.value_hash == key_hash(value), index.c.value == value)
+            .where(file.c.system == system, file.c.archive == archive, file.c.state == "live")
+            .order_by(index.c.first_at, file.c.id)
+        )
+        with self._engine.connect() as connection:
+            return [
+                (_row(FileRow, row), IndexRow(**{name: row._mapping[f"index_{name}"] for name in names}))
+                for row in connection.execute(query)
+            ]
+
+    def ended_with(self, system: str, archive: str, value: str) -> list[FileRow]:
+        """Files that held rows of this value and are expired: what an answer 'it was deleted' rests on."""
+        query = (
+            sa.select(file)
+            .join(index, index.c.file_id == file.c.id)
+            .where(index.c.value_hash == key_hash(value), index.c.value == value)
+            .where(file.c.system == system, file.c.archive == archive, file.c.state == "expired")
+            .order_by(file.c.first_at)
+        )
+        with self._engine.connect() as connection:
+            return [_row(FileRow, row) for row in connection.execute(query)]
+
+    def index_of(self, file_id: str) -> Iterator[IndexRow]:
+        """Every entry of one file, streaming."""
+        names = list(IndexRow.__dataclass_fields__)
+        query = sa.select(*(index.c[name] for name in names)).where(index.c.file_id == file_id)
+        with self._engine.connect() as connection:
+            for page in connection.execution_options(yield_per=PAGE).execute(query).partitions():
+                yield from (_row(IndexRow, row) for row in page)
+
+    def end_files(self, ids: Sequence[str], state: str, why: str) -> None:
+        """`superseded` or `expired` (a tombstone): no reader sees them from now on. Ended ones stay as they are,
+        but superseded ones may expire."""
+        if state not in ("superseded", "expired"):
+            raise ValueError(f"a file ends superseded or expired, not {state}")
+        before = ("live", "stored", "superseded") if state == "expired" else ("live", "stored")
+        with self._write() as connection:
+            for start in range(0, len(ids), PAGE):
+                mine = file.c.id.in_(ids[start : start + PAGE])
+                connection.execute(
+                    file.update()
+                    .where(mine, file.c.state.in_(before))
+                    .values(state=state, ended_at=self._clock(), ended_why=why)
+                )
+
+    def mark_gone(self, id: str) -> None:
+        """Its object was looked for, in every version, and is not there (V11)."""
+        with self._write() as connection:
+            connection.execute(file.update().where(file.c.id == id).values(object_gone_at=self._clock()))
+
+    # Schemas
+
+    def schema_version(self, system: str, archive: str, columns: Sequence[Mapping[str, Any]]) -> int:
+        """The number of this set of columns: the known one, or a new one. Numbers begin with 1."""
+        listed = [dict(column) for column in columns]
+        digest = hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
+        mine = sa.and_(schema.c.system == system, schema.c.archive == archive)
+        with self._write() as connection:
+            found = connection.execute(sa.select(schema.c.version).where(mine, schema.c.digest == digest)).scalar()
+            if found is not None:
+                return int(found)
+            last = connection.execute(sa.select(sa.func.max(schema.c.version)).where(mine)).scalar() or 0
+            values = {"version": last + 1, "digest": digest, "columns": listed, "seen_at": self._clock()}
+            connection.execute(schema.insert(), {"system": system, "archive": archive, **values})
+            return int(last) + 1
+
+    def schemas(self, system: str, archive: str) -> dict[int, list[dict[str, Any]]]:
+        """Columns by version, oldest first."""
+        query = sa.select(schema).where(schema.c.system == system, schema.c.archive == archive)
+        with self._engine.connect() as connection:
+            return {row.version: row.columns for row in connection.execute(query.order_by(schema.c.version))}
+
+    # Periods
+
+    def keeps(self, system: str, archive: str) -> dict[str, str]:
+        """organisation -> how long its rows were to be kept when a plan was last carried out ('365 d', 'forever')."""
+        query = sa.select(keep).where(keep.c.system == system, keep.c.archive == archive)
+        with self._engine.connect() as connection:
+            return {row.organisation: row.keep for row in connection.execute(query)}
+
+    def remember_keeps(self, system: str, archive: str, keeps: Mapping[str, str]) -> None:
+        with self._write() as connection:
+            now = self._clock()
+            for organisation, said in keeps.items():
+                mine = (keep.c.system == system, keep.c.archive == archive, keep.c.organisation == organisation)
+                if connection.execute(keep.update().where(*mine).values(keep=said, seen_at=now)).rowcount == 0:
+                    values = {"system": system, "archive": archive, "organisation": organisation}
+                    connection.execute(keep.insert(), values | {"keep": said, "seen_at": now})
+
+
+def _row(kind: Any, row: sa.Row[Any]) -> Any:
+    return kind(**{name: row._mapping[name] for name in kind.__dataclass_fields__})

@@ -1,0 +1,265 @@
+"""What YAML may say about archives: which rows cool down, when they leave, how long they stay, in which form.
+
+Retention is the longest of floor and policy; what cannot be understood does not load (V8, I15).
+Source: S4-40..S4-55, S4-70, S4-80, S4-82; archive hazards E, G, B34, C49; X-16..X-21.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from maintenance_defs.core.quantities import Duration, format_duration, parse_duration
+from maintenance_defs.core.vocabulary import Declared, EnvName, Name, Sql, Strings, Word, Words, template_columns
+
+if TYPE_CHECKING:
+    from maintenance_defs.core.declaration import System
+
+UNKNOWN = "__unknown__"  # the organisation of rows whose organisation nobody knows: kept longest (S4-47, V8)
+PHI_FLOOR = timedelta(days=2192)  # six years, 45 CFR 164.316(b)(2)(i)
+FOREVER = "forever"
+
+
+def parse_keep(value: Any) -> timedelta | None:
+    """`365 d` -> an age; `forever` -> None. Raises ValueError for anything else, 0 and a bare number included."""
+    if isinstance(value, str) and value.strip() == FOREVER:
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or 'forever'") from None
+
+
+def _said(value: Any) -> Any:
+    return {who: age for who, age in value.items() if age is not None} if isinstance(value, dict) else value
+
+
+Keep = Annotated[timedelta | None, BeforeValidator(parse_keep)]
+
+
+class Organisation(Declared):
+    """Whose a row is: a column of its own, or one of the table that it points to."""
+
+    column: Word
+    table: Word | None = None  # of the other table …
+    on: dict[Word, Word] = {}  # … column of the row -> column of the other table, unique there
+
+    @model_validator(mode="after")
+    def _joined(self) -> Self:
+        if (self.table is None) != (not self.on):
+            raise ValueError("table and on belong together: {table: public.jobs, on: {job_id: id}, column: org_id}")
+        return self
+
+
+class KeepBy(Declared):
+    """How long each organisation's rows are kept, said in the database: whole days; NULL inherits."""
+
+    table: Word
+    id: Word
+    days: Word
+
+
+CATALOGUE_WORDS = (
+    "id", "value", "organisation", "url", "key", "rows", "size_bytes", "first_at", "last_at", "archived_at",
+)  # fmt: skip
+
+
+class Catalogue(Declared):
+    """A table of the application that says where archived rows are: one row per value of `lookup` and file."""
+
+    table: Word
+    columns: dict[Word, Literal[CATALOGUE_WORDS]]  # type: ignore[valid-type]
+    url: Word | None = None  # 'https://account.example/container/{key}', where a column holds the url
+    migration: str | None = None  # makes the table; without it nothing is archived
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        said = list(self.columns.values())
+        if "id" not in said:
+            raise ValueError("columns: one must hold the id, by which a row is written once")
+        if "url" in said and (self.url is None or "{key}" not in self.url):
+            raise ValueError("url: say how it is made: 'https://account.example/container/{key}'")
+        return self
+
+
+class Encryption(Declared):
+    """Each file has a key of its own, each organisation one that wraps those, the deployment one above all."""
+
+    key_env: EnvName  # 32 random bytes, base64
+
+
+class _Shared(Declared):
+    """What both kinds of archive say."""
+
+    describe: Word
+    table: Word
+    organisation: Organisation | None = None
+    store: Name
+    hot: Duration  # whole months leave once they ended so long ago; rows once they are so old
+    keep: Keep  # in total, from the row's own time: '365 d' or 'forever'
+    keep_from: Literal["written", "archived"] = "written"  # archived: `keep` begins when `hot` ends (S4-80)
+    keep_for: Annotated[dict[Word, Keep], BeforeValidator(_said)] = {}  # organisation -> its own; null inherits
+    keep_by: KeepBy | None = None
+    class_: Literal["standard", "phi"] = Field(alias="class", default="standard")
+    encryption: Literal["store"] | Encryption | None = None  # 'store': the store encrypts at rest
+    catalogue: Catalogue | None = None
+    mode: Literal["manual", "automatic"] = "manual"
+    enabled: bool = True
+    enabled_env: EnvName | None = None
+    second_person: bool = False
+    approval_lasts: Duration = timedelta(hours=24)
+
+    @model_validator(mode="after")
+    def _kept_long_enough(self) -> Self:
+        for where, age in [("keep", self.keep), *((f"keep_for.{who}", age) for who, age in self.keep_for.items())]:
+            if age is None:
+                continue
+            if self.keep_from == "written" and age <= self.hot:
+                raise ValueError(
+                    f"{where}: {format_duration(age)} is not longer than the hot {format_duration(self.hot)}; rows "
+                    f"would expire before they are archived"
+                )
+            if self.class_ == "phi" and age < PHI_FLOOR:
+                raise ValueError(
+                    f"{where}: {format_duration(age)} is below the floor of {format_duration(PHI_FLOOR)} for class "
+                    f"phi (six years, 45 CFR 164.316(b)(2)(i))"
+                )
+        if self.class_ == "phi" and self.encryption is None:
+            raise ValueError("encryption: class phi needs encryption: {key_env: …}, or encryption: store where it does")
+        if (self.keep_by or self.keep_for) and self.organisation is None:
+            raise ValueError("keep_for and keep_by need organisation: whose rows are whose")
+        if self.mode == "automatic" and self.second_person:
+            raise ValueError("second_person: it needs people; an automatic archive has a standing approval")
+        return self
+
+
+def _safe_path(path: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError for a path that is not one below the store's root (C49)."""
+    parts = path.split("/")
+    if path.startswith("/") or "//" in path or any(part in (".", "..") or part != part.strip() for part in parts):
+        raise ValueError(f"path {path!r} must be a plain path below the store's root, without '..' and blanks")
+    if PurePosixPath(path).parts[:1] == (".maintenance",):
+        raise ValueError(f"path {path!r} lies below the platform's own prefix")
+    for name in template_columns(path):
+        if name not in allowed:
+            raise ValueError(f"path: {{{name}}} is not known. Known: {', '.join(f'{{{a}}}' for a in allowed)}")
+
+
+class Archive(_Shared):
+    """A table that only grows, cut by month into Parquet."""
+
+    time: Word
+    id: Words | None = None  # where the table has no primary key: columns that are unique and NOT NULL
+    lookup: Word | None = None  # one value's rows are found by it: job_id
+    path: Word  # 'execution_log/org={org}/month={month}/': {org} with layout per_org, {class} with by_class
+    layout: Literal["per_org", "by_class", "shared"] = "by_class"
+    sort: Words | None = None  # within a file; lookup and time where absent
+    codec: Literal["zstd", "gzip", "snappy"] = "zstd"
+    level: Annotated[int, Field(ge=1, le=19)] | None = None
+    row_group_rows: Annotated[int, Field(ge=1000, le=1_000_000)] = 16_384
+    remove: Literal["partition", "rows"] | None = None  # how rows leave; partition where there are partitions
+    allow_blocking_detach: bool = False  # beside a DEFAULT partition: a short exclusive lock, never queued for long
+    undo_window: timedelta = timedelta(days=7)  # a detached month can be put back so long before it is dropped
+    months_ahead: Annotated[int, Field(ge=0, le=36)] = 3
+    partition_name: Word | None = None  # of months made ahead: '{table}_p{year}_{month}'
+    publish_iceberg: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _zero_window(cls, value: Any) -> Any:
+        window = value.get("undo_window") if isinstance(value, dict) else None
+        if isinstance(window, str):
+            none = re.fullmatch(r"0 ?(s|min|h|d)", window.strip())
+            value = value | {"undo_window": timedelta(0) if none else parse_duration(window)}
+        return value
+
+    @model_validator(mode="after")
+    def _laid_out(self) -> Self:
+        wanted = {"per_org": ("org", "month"), "by_class": ("class", "month"), "shared": ("month",)}[self.layout]
+        _safe_path(self.path, wanted)
+        for name in wanted:
+            if name not in template_columns(self.path):
+                raise ValueError(f"path: layout {self.layout} needs {{{name}}} in it")
+        if not self.path.endswith("/"):
+            raise ValueError(f"path {self.path!r} must end in '/'; files are named by their content")
+        if self.layout == "per_org" and self.organisation is None:
+            raise ValueError("layout per_org needs organisation")
+        if isinstance(self.encryption, Encryption) and self.layout != "per_org":
+            raise ValueError("encryption: keys are the organisations'; it needs layout: per_org")
+        if self.catalogue is not None and self.lookup is None and "value" in self.catalogue.columns.values():
+            raise ValueError("catalogue: value is the one of lookup; declare lookup")
+        if self.publish_iceberg and isinstance(self.encryption, Encryption):
+            raise ValueError("publish_iceberg: encrypted files cannot be published")
+        return self
+
+    @property
+    def sorted_by(self) -> tuple[str, ...]:
+        return self.sort or ((self.lookup, self.time) if self.lookup else (self.time,))
+
+
+class ColumnArchive(_Shared):
+    """A large JSON column: the whole value goes to a file, a slim one stays in the row (S4-50..S4-55)."""
+
+    column: Word
+    id: Word
+    where: Sql  # rows that are finished: "status IN ('COMPLETED', 'FAILED')"
+    time: Word  # when they were
+    path: Word  # 'job-results/{org}/{id}.json.gz'
+    slim: Sql  # SQL of the value that stays; an error or NULL of it leaves the row as it is
+    holds: Strings = ()  # checks of the system: rows they find stay as they are
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        _safe_path(self.path, ("org", "id"))
+        if "id" not in template_columns(self.path):
+            raise ValueError("path: needs {id}: one file a row")
+        if "org" in template_columns(self.path) and self.organisation is None:
+            raise ValueError("path: {org} needs organisation")
+        if not self.path.endswith(".json.gz"):
+            raise ValueError("path must end in '.json.gz', which is what the files are")
+        if isinstance(self.encryption, Encryption):
+            raise ValueError("encryption: of single values only by the store: encryption: store")  # noqa: TRY004
+        return self
+
+
+def check_archives(system: System) -> None:
+    """What must hold between archives and the rest of a declaration. Raises ValueError 'archives.<name>…: what'."""
+    groups: tuple[tuple[str, Mapping[str, Archive | ColumnArchive]], ...] = (
+        ("archives", system.archives), ("archived_columns", system.archived_columns),
+    )  # fmt: skip
+    taken: dict[str, str] = {f"retention.{name}": "" for name in system.retention}
+    paths: list[tuple[str, str, str]] = []
+    for group, archives in groups:
+        for name, archive in archives.items():
+            at = f"{group}.{name}"
+            for other in ("retention", "archives"):
+                if other != group and f"{other}.{name}" in taken:
+                    raise ValueError(f"{at}: {other}.{name} has the same name; plans are told apart by it")
+            taken[at] = archive.table
+            if archive.store not in system.stores:
+                known = ", ".join(system.stores)
+                raise ValueError(f"{at}.store: store {archive.store!r} is not declared. Known: {known}")
+            fixed = archive.path.split("{")[0]
+            scopes = [s for s in system.stores[archive.store].scopes if fixed.startswith(s.prefix)]
+            if not any(scope.class_ == "archive" for scope in scopes):
+                raise ValueError(
+                    f"{at}.path: {archive.path!r} lies in no scope of class archive of store {archive.store!r}; "
+                    f"declare one"
+                )
+            for store, other_path, who in paths:
+                if store == archive.store and (other_path.startswith(fixed) or fixed.startswith(other_path)):
+                    raise ValueError(f"{at}.path: {archive.path!r} lies in that of {who}; give each its own folder")
+            paths.append((archive.store, fixed, at))
+            if isinstance(archive, ColumnArchive):
+                for check in archive.holds:
+                    if check not in system.checks:
+                        raise ValueError(f"{at}.holds: no check {check!r} is declared")
+            elif any(p.select.rows == archive.table and p.act.rows for p in system.retention.values()):
+                raise ValueError(
+                    f"{at}.table: a retention policy deletes rows of {archive.table} too; one may, not both"
+                )
