@@ -3,7 +3,7 @@
 Belongs here: the catalogue, the truth for readers (V6). Not here: how a file is made or proven (`archive/`).
 """
 
-from maintenance_defs.control.archive.files import FileRow, Files, Group, IndexRow
+from maintenance_defs.control.archive.files import FileRow, Files, Group, IndexRow, file_id
 from maintenance_defs.control.archive.keys import Keys
 from maintenance_defs.control.archive.units import STATES, UnitRow, Units
 
@@ -12,4 +12,4 @@ class ArchiveState(Units, Files, Keys):
     """`Control.archive`. Every method is one transaction; times come from the control's clock unless given."""
 
 
-__all__ = ["STATES", "ArchiveState", "FileRow", "Group", "IndexRow", "UnitRow"]
+__all__ = ["STATES", "ArchiveState", "FileRow", "Group", "IndexRow", "UnitRow", "file_id"]

@@ -21,7 +21,7 @@ PAGE = 5000
 
 @dataclass(frozen=True)
 class FileRow:
-    """See tables.FileColumns."""
+    """See tables.FileColumns. The id is file_id(store, key): the same object is the same file."""
 
     id: str
     unit_id: str
@@ -75,6 +75,11 @@ class IndexRow:
     last_at: datetime | None
 
 
+def file_id(system: str, store: str, key: str) -> str:
+    """The same for the same object, whoever stores it again."""
+    return hashlib.sha256("\0".join((system, store, key)).encode()).hexdigest()[:32]
+
+
 class Files(Part):
     """Recording, publishing and ending files; looking values up; schema versions; periods seen."""
 
@@ -96,12 +101,12 @@ class Files(Part):
                 if known is None:
                     connection.execute(file.insert(), asdict(one) | {"key_hash": key_hash(one.key)})
                     continue
-                if known.unit_id != unit.id or known.sha256 != one.sha256:
+                if (known.id, known.unit_id, known.sha256) != (one.id, unit.id, one.sha256):
                     raise Refused("key_taken", f"{one.key} is a file of another unit. Nothing was recorded.")
-                values: dict[str, Any] = {"generation": one.generation}
+                changes: dict[str, Any] = {"generation": one.generation}
                 if known.state != "live":
-                    values |= {"state": "stored", "ended_at": None, "ended_why": None, "object_gone_at": None}
-                connection.execute(file.update().where(*same).values(**values))
+                    changes |= {"state": "stored", "ended_at": None, "ended_why": None, "object_gone_at": None}
+                connection.execute(file.update().where(*same).values(**changes))
                 groups = [g for g in groups if g.file_id != one.id]  # those of the known row stand
             rows = [asdict(g) | {"high": str(g.high), "low": str(g.low)} for g in groups]
             if rows:
