@@ -47,12 +47,12 @@ class Organisation(Declared):
 
     column: Word
     table: Word | None = None  # of the other table …
-    on: dict[Word, Word] = {}  # … column of the row -> column of the other table, unique there
+    by: dict[Word, Word] = {}  # … column of the row -> column of the other table, unique there
 
     @model_validator(mode="after")
     def _joined(self) -> Self:
-        if (self.table is None) != (not self.on):
-            raise ValueError("table and on belong together: {table: public.jobs, on: {job_id: id}, column: org_id}")
+        if (self.table is None) != (not self.by):
+            raise ValueError("table and by belong together: {table: public.jobs, by: {job_id: id}, column: org_id}")
         return self
 
 
