@@ -9,7 +9,8 @@ holds the same objects in one bucket for each method:
     ours         an approved plan executed: references asked again, objects looked at again, holds, intents and
                  outcomes in the hash-chained ledger; act: delete
 The application's table (SQLite) names as many other objects as go. The checks may cost less than 30 % over
-the floor. With --latency-ms the endpoint waits before each answer, as a distant store does.
+the floor. With --latency-ms the endpoint waits before each answer, as a distant store does. Each method runs in
+a process of its own; the plan is made in another one, and is not measured.
 """
 
 from __future__ import annotations
@@ -175,48 +176,65 @@ def delete_as(method: str, endpoint: str, objects: int) -> None:
 
 
 def ours(endpoint: str, bucket: str, objects: int) -> dict[str, float]:
-    from maintenance_defs.control.home import Home
-    from maintenance_defs.core.declaration import System
-    from maintenance_defs.reconcile.run import reconcile
     from maintenance_defs.retention.gate import execute
-    from maintenance_defs.retention.planning import take_plan
 
     with tempfile.TemporaryDirectory() as folder:
-        database = Path(folder) / "app.db"
-        with sqlite3.connect(database) as connection:
-            connection.execute("CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT)")
-            rows = ((n, key(n)) for n in range(objects, 2 * objects))
-            connection.executemany("INSERT INTO files VALUES (?, ?)", rows)
-        url = f"s3://{bucket}?endpoint_url={endpoint}&region=us-east-1"
-        system = System.model_validate(
-            {
-                "name": "bench", "database": {"url_env": "DB"},
-                "stores": {"cache": {
-                    "url_env": "CACHE", "credentials": {"access_key_env": "KEY", "secret_key_env": "KEY"},
-                    "scopes": [{"prefix": "cache/", "class": "cache", "exclusive": True}],
-                }},
-                "references": [{"table": "files", "id": "id", "store": "cache", "object": {"column": "path"}}],
-                "guards": {"max_orphan_percent": 100},
-                "retention": {"old": {
-                    "describe": "an old file", "select": {"objects": "cache"}, "keep": [{"younger_than": "1 d"}],
-                    "act": {"objects": "delete"},
-                    "limits": {"max_objects": 10**9, "max_percent": 100, "max_bytes": "100 PB"},
-                }},
-            }
+        said = subprocess.run(
+            [sys.executable, __file__, "--objects", str(objects), "--endpoint", endpoint, "--plan", folder, bucket],
+            stdout=subprocess.PIPE, text=True, check=True,
         )  # fmt: skip
-        home = Home(Path(folder) / "home", {"DB": f"sqlite:///{database}", "CACHE": url, "KEY": "k"})
-        reconcile(system, home)
-        plan = take_plan(system, "old", home, run_id="bench")
-        tomorrow = datetime.now(UTC) + timedelta(days=1)
-        home.control.retention.approve(
-            plan.id, plan.digest, plan.units, "bench", "measuring", expires_at=tomorrow, accept_limits=True
-        )
+        system, home = opened(Path(folder), endpoint, bucket)
         cpu, began = time.process_time(), time.monotonic()
-        done = execute(system, plan.id, home, run_id="bench")
+        done = execute(system, said.stdout.split()[-1], home, run_id="bench")
         wall, cpu = time.monotonic() - began, time.process_time() - cpu
         if done.counts != {"deleted": objects}:
             raise SystemExit(f"not everything was deleted: {done.counts} {done.problems[:3]}")
         return {"objects": objects, "wall": wall, "cpu": cpu}
+
+
+def opened(folder: Path, endpoint: str, bucket: str) -> tuple[Any, Any]:
+    """The application as a system, and our home in that folder."""
+    from maintenance_defs.control.home import Home
+    from maintenance_defs.core.declaration import System
+
+    url = f"s3://{bucket}?endpoint_url={endpoint}&region=us-east-1"
+    environment = {"DB": f"sqlite:///{folder / 'app.db'}", "CACHE": url, "KEY": "k"}
+    system = System.model_validate(
+        {
+            "name": "bench", "database": {"url_env": "DB"},
+            "stores": {"cache": {
+                "url_env": "CACHE", "credentials": {"access_key_env": "KEY", "secret_key_env": "KEY"},
+                "scopes": [{"prefix": "cache/", "class": "cache", "exclusive": True}],
+            }},
+            "references": [{"table": "files", "id": "id", "store": "cache", "object": {"column": "path"}}],
+            "guards": {"max_orphan_percent": 100},
+            "retention": {"old": {
+                "describe": "an old file", "select": {"objects": "cache"}, "keep": [{"younger_than": "1 d"}],
+                "act": {"objects": "delete"},
+                "limits": {"max_objects": 10**9, "max_percent": 100, "max_bytes": "100 PB"},
+            }},
+        }
+    )  # fmt: skip
+    return system, Home(folder / "home", environment)
+
+
+def make_plan(folder: Path, endpoint: str, bucket: str, objects: int) -> None:
+    """Fill the application's table, reconcile, plan, approve; print the plan's id."""
+    from maintenance_defs.reconcile.run import reconcile
+    from maintenance_defs.retention.planning import take_plan
+
+    with sqlite3.connect(folder / "app.db") as connection:
+        connection.execute("CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT)")
+        rows = ((n, key(n)) for n in range(objects, 2 * objects))
+        connection.executemany("INSERT INTO files VALUES (?, ?)", rows)
+    system, home = opened(folder, endpoint, bucket)
+    reconcile(system, home)
+    plan = take_plan(system, "old", home, run_id="bench")
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    home.control.retention.approve(
+        plan.id, plan.digest, plan.units, "bench", "measuring", expires_at=tomorrow, accept_limits=True
+    )
+    print(plan.id)
 
 
 def main() -> None:
@@ -226,7 +244,10 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--method", choices=METHODS, help=argparse.SUPPRESS)
     parser.add_argument("--endpoint", help=argparse.SUPPRESS)
+    parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.plan:
+        return make_plan(Path(options.plan[0]), options.endpoint, options.plan[1], options.objects)
     if options.serve:
         return serve(options.objects, options.latency_ms)
     if options.method:

@@ -31,9 +31,9 @@ def calculator(temporary: Path, memory_limit: str = MEMORY_LIMIT) -> Iterator[du
         yield con
 
 
-def one(con: duckdb.DuckDBPyConnection, sql: str) -> tuple[Any, ...]:
+def one(con: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any] | None = None) -> tuple[Any, ...]:
     """The single row of a query."""
-    row = con.execute(sql).fetchone()
+    row = con.execute(sql, values).fetchone()
     if row is None:
         raise ArtefactError(f"a query that always answers gave no row: {sql}")
     return tuple(row)

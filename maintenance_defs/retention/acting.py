@@ -23,7 +23,7 @@ from maintenance_defs.core.policy import Move, Policy
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.databases.acting import ActingDatabase, RowImage
 from maintenance_defs.reconcile.reading.rows import column_of, from_table
-from maintenance_defs.retention.batches import Step
+from maintenance_defs.retention.batches import UNIT_STAYS, Step
 from maintenance_defs.retention.doors import open_database_for_acting, open_store_for_acting
 from maintenance_defs.retention.evidence import Evidence
 from maintenance_defs.retention.images import keep_images
@@ -63,6 +63,15 @@ class Actor:
     @cached_property
     def system_digest(self) -> str:
         return config_digest(self.system)
+
+    @cached_property
+    def _why(self) -> dict[str, Any]:
+        """What every intent says of the plan and of who approved it (I07)."""
+        return {
+            "policy": self.plan.policy, "digest": self.plan.digest, "as_of": format_instant(self.plan.as_of),
+            "approver": self.approval.actor if self.approval else None,
+            "why_approved": self.approval.reason if self.approval else None,
+        }  # fmt: skip
 
     def id_columns(self, table: str) -> tuple[str, ...]:
         """The columns that name a row of this table."""
@@ -162,7 +171,7 @@ class Actor:
         for step in steps:
             place = (step.unit, step.number)
             if place in may and place not in noted:
-                outcomes.append((*place, "skipped_kept", "another step of its unit was refused or failed"))
+                outcomes.append((*place, "skipped_kept", UNIT_STAYS))
         return outcomes
 
     def _do(self, steps: Sequence[Step], images: Images, predicates: Mapping[str, str]) -> Generator[tuple[Step, Done]]:
@@ -194,10 +203,11 @@ class Actor:
         state = self.home.control.retention
         held: list[tuple[Step, Done]] = []
         left = list(steps)
+        purge_at = self.clock() + self.policy.quarantine_for
         while left:
-            state.renew(self.plan.id, self.owner, self.lease_seconds)
+            intents = [self._intent(s, purge_at if s.act == "quarantine" else None) for s in left]
             try:
-                return held, left, state.intents(self.plan.id, self.owner, [self._intent(s) for s in left])
+                return held, left, state.intents(self.plan.id, self.owner, intents, renew_seconds=self.lease_seconds)
             except Held as error:
                 held += [(left[n], Done(left[n].key or "", "skipped_held", str(error))) for n in error.places]
                 left = [s for n, s in enumerate(left) if n not in error.places]
@@ -213,22 +223,14 @@ class Actor:
         )
         return list(zip(steps, done, strict=True))
 
-    def _intent(self, step: Step) -> Intent:
-        evidence: dict[str, Any] = {
-            "policy": self.plan.policy, "digest": self.plan.digest, "reason": step.reason,
-            "as_of": format_instant(self.plan.as_of),
-            "approver": self.approval.actor if self.approval else None,
-            "why_approved": self.approval.reason if self.approval else None,
-        }  # fmt: skip
+    def _intent(self, step: Step, purge_at: datetime | None) -> Intent:
+        evidence = self._why | {"reason": step.reason}
         if step.is_object:
             evidence |= {"size_bytes": step.size_bytes, "modified_at": step.modified_at, "etag": step.etag}
         else:
             image = self.images_uri.get((step.table_name or "", step.row_id or ""))
             evidence |= {"images": image[0], "image": image[1]} if image else {}
             evidence |= {"detail": step.detail} if step.detail else {}
-        purge_at = None
-        if step.act == "quarantine":
-            purge_at = self.clock() + self.policy.quarantine_for
         return Intent(
             step.unit, step.number, step.act, "object" if step.is_object else "row", step.store, step.key,
             self.policy.select.rows if step.is_object else step.table_name, step.row_id, evidence,

@@ -6,14 +6,14 @@ present configuration has a standing approval: the first plan of a policy is a d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from maintenance_defs.control.home import Home
-from maintenance_defs.control.retention.lease import PlanRow
+from maintenance_defs.control.retention import PlanRow, how_to_approve
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.core.retention_rules import is_enabled
@@ -136,17 +136,3 @@ def obstacle(system: System, name: str, home: Home, now: datetime) -> Stop | Non
     except Refused as refused:
         return refused.reason, str(refused)
     return None
-
-
-def how_to_approve(plan: PlanRow) -> str:
-    """The command, and where it is done in the UI."""
-    return (
-        f"maintain approve {plan.short_digest} --count {plan.units} --reason …, or the asset "
-        f"{plan.system}/{plan.policy}_approval, partition {plan.id}."
-    )
-
-
-def next_approved(home: Home, system: str, policy: str) -> PlanRow | None:
-    """The newest plan of a policy that was approved, or executed in part, and waits to be executed."""
-    waiting: Sequence[PlanRow] = home.control.retention.plans(system, policy, ("approved", "partial"), limit=1)
-    return waiting[0] if waiting else None

@@ -21,12 +21,10 @@ import sqlalchemy as sa
 
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
-from maintenance_defs.control.retention.consent import Approval
 from maintenance_defs.control.retention.lease import PlanRow
 from maintenance_defs.control.retention.ledger import SUCCESS
 from maintenance_defs.core.declaration import System, policy_digest
 from maintenance_defs.core.errors import MaintenanceError, Refused
-from maintenance_defs.core.limits import Amount
 from maintenance_defs.core.policy import Policy, parse_window
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.core.retention_rules import is_enabled
@@ -34,8 +32,9 @@ from maintenance_defs.reconcile.comparing.inputs import Inputs
 from maintenance_defs.retention.acting import Actor
 from maintenance_defs.retention.batches import Work, open_work
 from maintenance_defs.retention.late import restore_late_references
+from maintenance_defs.retention.limiting import refuse_above_limits
 from maintenance_defs.retention.pausing import pause_on_damage
-from maintenance_defs.retention.planning import find_policy, limit_guards, timings_here, usable_listings
+from maintenance_defs.retention.planning import find_policy, timings_here, usable_listings
 from maintenance_defs.retention.settling import settle
 from maintenance_defs.retention.verifying import verified
 
@@ -43,6 +42,7 @@ LEASE_SECONDS = 300.0  # longer than a batch takes; a killed run blocks its syst
 FIRST_BATCH, MAX_BATCH = 1000, 50_000  # units
 ASKING_SHARE = 0.25  # of the time of a batch may go into asking again; batches grow until it does
 BATCH_SECONDS = 60.0  # … but what was asked must not be older than this when it is used
+MAX_GROWTH = 8.0  # from one batch to the next: small ones tell little about large ones
 ERROR_BUDGET, ERROR_PERCENT = 20, 20.0  # so many failures, and so large a share, stop the run (H10)
 
 Progress = Callable[[int], None]
@@ -117,7 +117,7 @@ def execute(
         listings = usable_listings(system, policy, home, Inputs.newest(system, home), clock())
         pause_on_damage(system, home)
         if approval is not None:
-            _within_limits(system, policy, plan, approval, home, clock())
+            refuse_above_limits(system, policy, plan, approval, home, clock())
     except MaintenanceError:
         take_up()  # it may not go on, so what a killed run of it had begun is settled without it
         raise
@@ -251,11 +251,11 @@ def _run(
 
 def _next_size(size: int, asking: float, acting: float) -> int:
     """Larger batches while asking costs too much of the time, as long as its answer stays fresh."""
-    if asking > ASKING_SHARE * (asking + acting) and acting < BATCH_SECONDS / 2:
-        return min(size * 2, MAX_BATCH)
     if acting > BATCH_SECONDS:
         return max(size // 2, 100)
-    return size
+    wanted = asking * (1 - ASKING_SHARE) / ASKING_SHARE  # seconds of acting, as if asking cost the same for any batch
+    growth = min(wanted, BATCH_SECONDS / 2) / max(acting, 0.001)
+    return min(int(size * min(growth, MAX_GROWTH)), MAX_BATCH) if growth > 1 else size
 
 
 def may_act(system: System, policy: Policy, plan: PlanRow, home: Home, timings: dict[str, str], now: datetime) -> None:
@@ -301,21 +301,6 @@ def _untouched(plan: PlanRow, artefact: Artefact) -> None:
     said = "\0".join([artefact.digest or "", plan.config_digest, format_instant(plan.as_of), *artefact.inputs])
     if hashlib.sha256(said.encode()).hexdigest() != plan.digest:
         raise Refused("digest", f"plan {plan.id} is not what its digest says. Nothing was done: plan again.")
-
-
-def _within_limits(
-    system: System, policy: Policy, plan: PlanRow, approval: Approval, home: Home, now: datetime
-) -> None:
-    """The limits again, with what went since the plan was made (G11). Raises Refused with the numbers."""
-    if approval.accept_limits:
-        return
-    share = approval.count / plan.units if plan.units else 0.0
-    amount = Amount(*(round(n * share) for n in (plan.objects, plan.rows, plan.size_bytes)))
-    whole = Amount(**plan.totals["population"])
-    guards = limit_guards(system, policy, plan.policy, home, amount, whole, 0, {}, now)
-    against = [g.message for g in guards if g.status == "refuse"]
-    if against:
-        raise Refused("limits", "the plan, with what was done before it, exceeds its limits: " + " ".join(against))
 
 
 def _report(policy: Policy, work: Work, log: Log) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +23,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention.lease import PlanRow
 from maintenance_defs.core.declaration import System, config_digest, policy_digest
 from maintenance_defs.core.errors import AsOfInTheFuture, MaintenanceError, Refused
-from maintenance_defs.core.guards import Guard
-from maintenance_defs.core.limits import Amount, per_tenant, usual_amount, within_limits
+from maintenance_defs.core.limits import Amount, usual_amount
 from maintenance_defs.core.policy import Policy
 from maintenance_defs.core.problems import did_you_mean
 from maintenance_defs.core.quantities import format_instant, parse_instant
@@ -35,13 +34,14 @@ from maintenance_defs.reconcile.comparing.inputs import Inputs, open_findings
 from maintenance_defs.reconcile.inventory import FILE
 from maintenance_defs.reconcile.reading.rows import Progress
 from maintenance_defs.retention.blocking import refuse_if_blocked
-from maintenance_defs.retention.choosing import Choice, choice_of, count_kept, totals
+from maintenance_defs.retention.choosing import STEPS_FILE, Choice, choice_of, count_kept, totals
 from maintenance_defs.retention.choosing.judging import Listing
 from maintenance_defs.retention.choosing.selected import count_rows
 from maintenance_defs.retention.evidence import Evidence, take_evidence
+from maintenance_defs.retention.limiting import limit_guards, units_of_tenants
 
 KIND = "plan"
-STEPS_FILE, KEPT_FILE = "steps.parquet", "kept.parquet"
+KEPT_FILE = "kept.parquet"
 SAMPLE = 10
 ID_BATCH = 5000
 
@@ -241,11 +241,7 @@ def _facts(system: System, policy: Policy, name: str, home: Home, choice: Choice
     evidence = choice.evidence
     amounts = totals(evidence)
     cascades = _cascades(system, policy, home, evidence)
-    tenants = dict(
-        evidence.con.execute(
-            "SELECT tenant, count(DISTINCT unit) FROM steps WHERE tenant IS NOT NULL GROUP BY tenant"
-        ).fetchall()
-    )
+    tenants = units_of_tenants(evidence.con, "SELECT * FROM steps")
     whole = population(policy, choice)
     guards = limit_guards(
         system, policy, name, home,
@@ -269,25 +265,6 @@ def _facts(system: System, policy: Policy, name: str, home: Home, choice: Choice
         "flags": choice.flags,
         "lacking": choice.lacking,
     }
-
-
-def limit_guards(
-    system: System,
-    policy: Policy,
-    name: str,
-    home: Home,
-    now: Amount,
-    whole: Amount,
-    cascading: int,
-    tenants: Mapping[str, int],
-    at: datetime,
-) -> list[Guard]:
-    """The limits over this amount and what the rolling window took already (G01, G03, G11)."""
-    before = home.control.retention.window_totals(system.name, name, at - policy.limits.window)
-    taken = Amount(before.objects, before.rows, before.size_bytes)
-    found = within_limits(policy.limits, now, taken, whole, cascading)
-    tenant = per_tenant(policy.limits, tenants)
-    return [*found, tenant] if tenant else found
 
 
 def population(policy: Policy, choice: Choice) -> Amount:

@@ -141,7 +141,7 @@ def purge_entries(
     """Remove these quarantined copies for good, as `due_for_purge` chose them a moment ago."""
     doors = Doors(system, home)
     state = home.control.retention
-    undone = Undone()
+    undone = Undone("purged")
     for plan_id in dict.fromkeys(entry.plan_id for entry in entries):
         mine = [entry for entry in entries if entry.plan_id == plan_id]
         for start in range(0, len(mine), PAGE):

@@ -25,14 +25,15 @@ PAGE = 500  # entries taken at a time
 
 @dataclass
 class Undone:
-    """Outcome -> entries, and those that did not come back."""
+    """Outcome -> entries, and those of which something else became than was asked for."""
 
+    aim: str = "restored"  # or "purged"
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)  # key or row, why
 
     def add(self, what: str, done: Done) -> None:
         self.counts[done.outcome] = self.counts.get(done.outcome, 0) + 1
-        if done.outcome not in ("restored", "purged") and len(self.problems) < 20:
+        if done.outcome != self.aim and len(self.problems) < 20:
             self.problems.append((what, done.detail or done.outcome))
 
 
@@ -135,9 +136,12 @@ def _give_back(home: Home, stores: Mapping[str, ActingStore], entry: Entry) -> D
     if entry.kind == "object":
         store = stores[entry.store or ""]
         back = store.restore(entry.key or "", {k: str(v) for k, v in undo.items()})
-        if back.outcome == "failed" and entry.state == "restoring" and _is_back(store, entry):
+        gone = back.outcome == "already_absent"
+        if (gone or back.outcome == "failed") and entry.state == "restoring" and _is_back(store, entry):
             return Done(entry.key or "", "restored", "by an attempt that was interrupted")
-        return back
+        if gone and home.control.retention.purge_was_begun(entry.plan_id, entry.seq):
+            return Done(entry.key or "", "purged", "what was kept is gone: by a purge that died before it could say so")
+        return Done(entry.key or "", "failed", back.detail) if gone else back
     if not isinstance(stores, Doors):
         return Done(entry.row_id or "", "failed", "rows are restored by hand: maintain restore")
     before = read_image(home, str(undo["images"]), str(undo["image"]))

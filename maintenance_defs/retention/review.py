@@ -7,8 +7,8 @@ Source: S2-22, S2-23, S1-38; H04, I9, I12.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,8 @@ from maintenance_defs.control.retention import PlanRow
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.core.problems import did_you_mean
 from maintenance_defs.reconcile.calculator import calculator, instant, literal, one, written_instant
-from maintenance_defs.retention.planning import KEPT_FILE, STEPS_FILE
+from maintenance_defs.retention.choosing import STEPS_FILE
+from maintenance_defs.retention.planning import KEPT_FILE
 
 DECISIONS = ("keep", "delete", "ignore")
 FORMATS = ("csv", "parquet", "json")
@@ -64,9 +65,13 @@ def plan_files(home: Home, plan: PlanRow) -> Iterator[duckdb.DuckDBPyConnection]
         yield con
 
 
-def write_review(home: Home, plan: PlanRow, target: Path) -> int:
+Opened = Callable[[Home, PlanRow], AbstractContextManager[duckdb.DuckDBPyConnection]]
+
+
+def write_review(home: Home, plan: PlanRow, target: Path, opened: Opened = plan_files) -> int:
     """Write what the plan takes, by the file's ending: .csv, .parquet, .json; the number of lines.
 
+    opened: gives the views `steps` and `kept` of a plan that is not a policy's.
     One line an object, with the rows that go with it in `also`; one line a row where a unit has no object. Texts of
     the CSV are quoted and never altered: import it as text, because a spreadsheet may take a key for a formula.
     The file appears whole or not at all.
@@ -78,7 +83,7 @@ def write_review(home: Home, plan: PlanRow, target: Path) -> int:
     options = {"csv": f"FORMAT csv, HEADER, FORCE_QUOTE ({texts})", "parquet": "FORMAT parquet", "json": "FORMAT json"}
     part = target.with_name(f".{target.name}.part")
     try:
-        with plan_files(home, plan) as con:
+        with opened(home, plan) as con:
             con.execute("SET preserve_insertion_order = true")
             con.execute(_listed())
             con.execute(f"COPY (SELECT * FROM listed ORDER BY ALL) TO {literal(part)} ({options[format_]})")
@@ -89,7 +94,9 @@ def write_review(home: Home, plan: PlanRow, target: Path) -> int:
     return lines
 
 
-def read_review(home: Home, plan: PlanRow, file: Path, *, leave_out: bool = False) -> Review:
+def read_review(
+    home: Home, plan: PlanRow, file: Path, *, leave_out: bool = False, opened: Opened = plan_files
+) -> Review:
     """The units that a file lets go.
 
     file: a review (a `decision` column), or a list of keys or row ids: a CSV with a column `key` or `row_id`, or
@@ -98,7 +105,7 @@ def read_review(home: Home, plan: PlanRow, file: Path, *, leave_out: bool = Fals
     Raises Refused: for a decision or a key that is unknown, with its row; for a unit of which some objects are
     named and others are not. Nothing is changed then.
     """
-    with plan_files(home, plan) as con:
+    with opened(home, plan) as con:
         reviewed = _read(con, file)
         _known_decisions(con, file)
         _match(con, plan, file)
@@ -117,20 +124,22 @@ def read_review(home: Home, plan: PlanRow, file: Path, *, leave_out: bool = Fals
     return Review(units, [Ignored(*row) for row in ignored])
 
 
-def oldest_units(home: Home, plan: PlanRow, *, limit: int | None, older_than: datetime | None) -> list[int]:
+def oldest_units(
+    home: Home, plan: PlanRow, *, limit: int | None, older_than: datetime | None, opened: Opened = plan_files
+) -> list[int]:
     """Units of an emergency (S1-38), ascending: the oldest first, whose objects are all known to be older.
 
     Raises Refused when an age is asked for and no object has one: rows have none.
     """
-    with plan_files(home, plan) as con:
+    with opened(home, plan) as con:
         if older_than is not None and not one(con, "SELECT count(modified_at) FROM steps")[0]:
             raise Refused(
                 "no_age", f"no object of plan {plan.id[:8]} has a known age. Nothing was done: leave --older-than out."
             )
         condition = "true"
         if older_than is not None:
-            older = f"coalesce(modified_at < {instant(older_than)}, false)"
-            condition = f"count(modified_at) > 0 AND bool_and(key IS NULL OR {older})"
+            older = f"coalesce(modified_at < {instant(older_than)}, key IS NULL)"
+            condition = f"count(modified_at) > 0 AND bool_and({older})"
         rows = con.execute(
             f"SELECT unit FROM steps GROUP BY unit HAVING {condition} ORDER BY max(modified_at) NULLS LAST, unit"
             + (f" LIMIT {limit:d}" if limit is not None else "")
@@ -245,8 +254,15 @@ def _whole_units(con: duckdb.DuckDBPyConnection, plan: PlanRow, chosen: str, *, 
         AND (unit, store, key) NOT IN (SELECT (unit, store, key) FROM matched WHERE key IS NOT NULL)
         ORDER BY unit, key LIMIT {NAMED}"""
     ).fetchall()
+    if not left:  # where nothing but rows goes, each of them is named
+        left = con.execute(
+            f"""SELECT unit, row_id FROM steps WHERE unit IN (SELECT unit FROM ({chosen}))
+            AND unit NOT IN (SELECT unit FROM steps WHERE key IS NOT NULL)
+            AND (unit, table_name, row_id) NOT IN (SELECT (unit, table_name, row_id) FROM matched WHERE key IS NULL)
+            ORDER BY unit, row_id LIMIT {NAMED}"""
+        ).fetchall()
     if left:
-        said = ", ".join(f"{key!r}" for _, key in left)
+        said = ", ".join(f"{name!r}" for _, name in left)
         raise Refused(
             "part_of_a_unit",
             f"{said} would go along with what the file names, in one unit of plan {plan.id[:8]}, and is not named. "

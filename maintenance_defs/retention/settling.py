@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from maintenance_defs.control.retention.ledger import Intent, OpenIntent, Outcome
-from maintenance_defs.core.errors import MaintenanceError
+from maintenance_defs.core.errors import MaintenanceError, StoreUnavailable
 from maintenance_defs.core.policy import Move
 from maintenance_defs.core.quantities import parse_instant
 from maintenance_defs.retention.acting import Actor
-from maintenance_defs.retention.images import read_image
+from maintenance_defs.retention.images import keep_images, read_image
+from maintenance_defs.retention.verifying import LOOK_BATCH
 from maintenance_defs.stores.acting import Done, Seen
 from maintenance_defs.stores.base import ObjectFacts
 
@@ -29,16 +30,30 @@ def settle(actor: Actor, log: Callable[[str], None]) -> None:
     if not found:
         return
     log(f"An earlier run was interrupted: {len(found):,} acts are looked at first.")
+    there = _look(actor, [one.intent for one in found if one.intent.kind == "object"])
     outcomes = []
     for one in found:
-        done = _object(actor, one.intent) if one.intent.kind == "object" else _row(actor, one)
+        place = one.intent.store or "", one.intent.key or ""
+        done = _object(actor, one.intent, there[place]) if one.intent.kind == "object" else _row(actor, one)
         outcomes.append(Outcome(one.seq, done.outcome, done.detail, done.undo))
     state.outcomes(actor.plan.id, actor.owner, outcomes)
 
 
-def _object(actor: Actor, intent: Intent) -> Done:
+def _look(actor: Actor, intents: Sequence[Intent]) -> dict[tuple[str, str], ObjectFacts | StoreUnavailable | None]:
+    """How the objects of these acts are now, by store and key."""
+    keys: dict[str, list[str]] = {}
+    for one in intents:
+        keys.setdefault(one.store or "", []).append(one.key or "")
+    found: dict[tuple[str, str], ObjectFacts | StoreUnavailable | None] = {}
+    for name, mine in keys.items():
+        for start in range(0, len(mine), LOOK_BATCH):
+            looked = actor.stores[name].look(mine[start : start + LOOK_BATCH], dense=True)
+            found |= {(name, key): now for key, now in looked.items()}
+    return found
+
+
+def _object(actor: Actor, intent: Intent, now: ObjectFacts | StoreUnavailable | None) -> Done:
     key, store = intent.key or "", actor.stores[intent.store or ""]
-    now = store.look([key])[key]
     if intent.act in ("restore", "purge"):
         return Done(key, "failed", NOTHING)
     if isinstance(now, ObjectFacts):
@@ -78,8 +93,11 @@ def _row(actor: Actor, one: OpenIntent) -> Done:
         return Done(row_id, "failed", NOTHING)
     wanted: dict[str, Any] = json.loads(str(evidence.get("detail") or "{}"))
     others = {name for name in before.columns if name not in wanted}
-    if all(now.columns.get(name) == before.columns[name] for name in others):
-        return Done(row_id, "set", "completed by an interrupted run", {"kind": "update"} | undo)
+    same = all(now.columns.get(name) == before.columns[name] for name in others)
+    if same and actor.database.has(table, actor.id_columns(table), row_id, wanted):
+        uri, digest = keep_images(actor.system, actor.plan, actor.home, {(table, row_id): now}, "after")[table, row_id]
+        undo |= {"kind": "update", "after_images": uri, "after": digest}
+        return Done(row_id, "set", "completed by an interrupted run", undo)
     return Done(row_id, "unknown", "the row has changed meanwhile; whether this act did it is not known")
 
 

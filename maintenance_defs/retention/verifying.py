@@ -29,7 +29,7 @@ from maintenance_defs.retention.evidence import Evidence, take_evidence
 from maintenance_defs.stores.acting import ActingStore, Seen, changed
 from maintenance_defs.stores.base import ObjectFacts
 
-LOOK_BATCH, LOOKING = 2000, 4  # keys of one look, looks at once
+LOOK_BATCH, LOOKING = 2000, 12  # keys of one look; looks at once, with a connection each
 LOOKED = pa.schema([pa.field("store", pa.string()), *INVENTORY])
 
 
@@ -152,9 +152,11 @@ def _compare(evidence: Evidence, steps: Sequence[Step], done: Mapping[tuple[int,
         ).fetchall()
     }
     reasons = dict(con.execute("SELECT item, min(rule || ': ' || reason) FROM kept GROUP BY item").fetchall())
-    judged = {
+    judged = {  # only what needs an explanation
         (store, key): (item, reason)
-        for store, key, item, reason in con.execute("SELECT store, key, item, reason FROM verdicts").fetchall()
+        for store, key, item, reason in con.execute(
+            "SELECT store, key, item, reason FROM verdicts ANTI JOIN steps USING (store, key)"
+        ).fetchall()
     }
     is_rows = one(con, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'selected'")[0]
     still = (

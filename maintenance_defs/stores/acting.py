@@ -109,7 +109,10 @@ class ActingStore(Protocol):
         """Copy to another store, verify by reading back, then delete the original. Never overwrites."""
 
     def restore(self, key: str, undo: Mapping[str, str]) -> Done:
-        """Back under its own key. failed "occupied" where another content is there; the same content is restored."""
+        """Back under its own key. failed "occupied" where another content is there; the same content is restored.
+
+        already_absent: what was kept is gone, and nothing was changed.
+        """
 
     def purge(self, undo: Mapping[str, str], seen: Seen) -> Done:
         """Delete the quarantined copy or the exact version for good, and nothing else."""

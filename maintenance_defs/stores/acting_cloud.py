@@ -83,7 +83,7 @@ class CloudActing:
 
         def act() -> Done:
             if self.reading.head(copy_key) is None:
-                return Done(key, "failed", "the quarantined copy is gone")
+                return Done(key, "already_absent", "the quarantined copy is gone")
             self._copy(copy_key, key)
             if not self._equal(copy_key, key):
                 return Done(key, "failed", "occupied: another content is under the key; the quarantined copy was kept")

@@ -159,6 +159,7 @@ class S3Acting:
                     self._locked,
                     undoer.only_marker,
                     conditional=bool(seen.conditional_delete),
+                    conditional_bulk=bool(seen.conditional_bulk),
                 )
                 self._known = _Found(seen, locks, copier, remover, undoer)
             return self._known

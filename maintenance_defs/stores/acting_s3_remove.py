@@ -27,6 +27,7 @@ from maintenance_defs.stores.s3_pages import BUSY, BUSY_CODES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 PATIENCE_SECONDS = 60.0  # how long one batch may be refused or not answered
 LONGEST_WAIT_SECONDS = 10.0
@@ -49,6 +50,7 @@ class Remover:
 
     look: asks for keys as they are now. locked: whether an object is held by the store (F06).
     marker: the one delete marker on top of a key, where the bucket keeps versions.
+    conditional, conditional_bulk: whether the store holds one delete, or each of a bulk, against an ETag.
     """
 
     def __init__(
@@ -60,20 +62,22 @@ class Remover:
         marker: Callable[[str], str | None],
         *,
         conditional: bool,
+        conditional_bulk: bool,
     ) -> None:
         self._writes, self._bucket = writes, bucket
         self._look, self._locked, self._marker = look, locked, marker
-        self._conditional = conditional
+        self._conditional, self._conditional_bulk = conditional, conditional_bulk
         self._bulk_works = True
 
     def remove(self, objects: Sequence[Seen], *, checked: bool) -> dict[str, Done]:
-        """checked: no look before the first request, and bulk requests, which carry no condition."""
+        """checked: no look before the first request, and bulk requests also where they carry no condition."""
         done: dict[str, Done] = {}
         for start in range(0, len(objects), BULK_OBJECTS):
             batch = list(objects[start : start + BULK_OBJECTS])
             if not checked:
                 batch = self._unchanged(batch, done)
-            alone = [seen for seen in batch if (self._conditional and not checked) or not _PLAIN.fullmatch(seen.key)]
+            singly = self._conditional and not self._conditional_bulk and not checked
+            alone = [seen for seen in batch if singly or not _PLAIN.fullmatch(seen.key)]
             apart = {seen.key for seen in alone}
             self._batch([seen for seen in batch if seen.key not in apart], done, one_by_one=False)
             self._batch(alone, done, one_by_one=True)
@@ -145,10 +149,12 @@ class Remover:
 
     def _bulk(self, todo: list[Seen], done: dict[str, Done]) -> dict[str, Trouble]:
         asked = {seen.key: seen for seen in todo}
+        entries: list[ObjectIdentifierTypeDef] = [
+            {"Key": seen.key, "ETag": f'"{seen.etag}"'} if self._conditional_bulk and seen.etag else {"Key": seen.key}
+            for seen in todo
+        ]
         try:
-            answer = self._writes.delete_objects(
-                Bucket=self._bucket, Delete={"Objects": [{"Key": seen.key} for seen in todo], "Quiet": False}
-            )
+            answer = self._writes.delete_objects(Bucket=self._bucket, Delete={"Objects": entries, "Quiet": False})
         except ClientError as error:
             if said(error)[1] in _NO_BULK:
                 self._bulk_works = False

@@ -33,7 +33,7 @@ class Undoer:
         if copy is None:
             if live is not None and undo.get("etag") == plain(live.get("ETag")):
                 return Done(key, "restored", "it was there already, and the quarantined copy is gone")
-            return Done(key, "failed", "the quarantined copy is gone")
+            return Done(key, "already_absent", "the quarantined copy is gone")
         if live is not None and copier.content_differs(copy_key, copy, key, live):
             return Done(key, "failed", "occupied: another content is under the key; the quarantined copy was kept")
         if live is None and (wrong := copier.copy(copy_key, copy, key)):
@@ -51,6 +51,9 @@ class Undoer:
         if self._marker(key) != marker:
             words = "another delete marker is on top: it was deleted again since, or a lost request was done late"
             return Done(key, "failed", words)
+        below = self._below(key, marker)
+        if below is None or undo.get("version_id", below) != below:  # an older one must not come to light in its place
+            return Done(key, "already_absent", "the version below the delete marker is gone")
         if kept := self._delete_exactly(key, None, marker):
             return Done(key, "failed", f"{kept}; the delete marker was kept")
         if self.reading.describe(key) is None:

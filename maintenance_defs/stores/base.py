@@ -36,6 +36,7 @@ class Capabilities:
     conditional_put: bool | None = None
     versioned: bool | None = None
     notes: tuple[str, ...] = field(default=())
+    conditional_bulk: bool | None = None  # each key of a bulk delete is held against an ETag of its own
 
 
 class ObjectStore(Protocol):
@@ -59,6 +60,12 @@ class ObjectStore(Protocol):
 
     def head(self, key: str) -> ObjectFacts | None:
         """The object now; None only when the store says that it does not exist (404)."""
+
+    def read_range(self, key: str, start: int, length: int) -> bytes | None:
+        """`length` bytes of an object from `start` on, fewer where it ends earlier; one request.
+
+        None only when the store says that the object does not exist (404).
+        """
 
     def clock(self) -> datetime:
         """The store's own time, aware UTC (its Date header; this machine's for a folder)."""

@@ -30,6 +30,7 @@ from botocore.exceptions import (
     ConnectionError,
     CredentialRetrievalError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
 )
@@ -44,13 +45,14 @@ from maintenance_defs.stores.s3_pages import BUSY, read_pages, refusal
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ObjectIdentifierTypeDef
 
 READ_SECONDS = 60
 SIGNATURE_SECONDS = 300  # a signed page URL opens the listing to whoever sees it: keep it short
 BUCKET_SEEN_SECONDS = 60.0  # a HEAD of 404 may also mean that the bucket is gone: look that often
 Notes = list[str]  # spelled here: inside the class `list` is a method
 WRONG_ETAG = '"00000000000000000000000000000000"'
+BODY_ATTEMPTS = 3
 NONCURRENT_PAGES = 200  # versions are counted up to 200 000 of them; more is not cheap
 
 
@@ -126,6 +128,29 @@ class S3Store:
         except BotoCoreError as error:
             raise self._failed(error, "HEAD") from None
 
+    def read_range(self, key: str, start: int, length: int) -> bytes | None:
+        """Asks again, a few times, when the answer breaks off: boto3 only repeats what was not answered at all."""
+        if not length:
+            return None if self.head(key) is None else b""
+        for attempt in range(BODY_ATTEMPTS):
+            try:
+                found = self.client.get_object(Bucket=self._name, Key=key, Range=f"bytes={start}-{start + length - 1}")
+                if "ContentRange" in found:
+                    return found["Body"].read()
+                return found["Body"].read(start + length)[start:]  # a server without ranges sends the whole object
+            except ClientError as error:
+                status, code = said(error)
+                if status == 416:  # the object ends before `start`
+                    return b""
+                if status == 404 and code != "NoSuchBucket":
+                    self._see_bucket()
+                    return None
+                raise self._failed(error, "reading") from None
+            except BotoCoreError as error:
+                if attempt + 1 == BODY_ATTEMPTS or not isinstance(error, HTTPClientError | IncompleteReadError):
+                    raise self._failed(error, "reading") from None
+        raise AssertionError("the last attempt returns or raises")
+
     def clock(self) -> datetime:
         """From the Date header of any answer, also of a refusal; whole seconds."""
         try:
@@ -193,8 +218,11 @@ class S3Store:
             "conditional delete",
             notes,
         )
+        bulk = self._bulk_compares(canary, notes)
         self._remove_canary(canary, notes)
-        return Capabilities(True, True, True, None, conditional_delete, conditional_put, versioned, tuple(notes))
+        return Capabilities(
+            True, True, True, None, conditional_delete, conditional_put, versioned, tuple(notes), conditional_bulk=bulk
+        )
 
     def put_file(self, key: str, source: Path) -> None:
         with self.answered("uploading"):
@@ -237,6 +265,24 @@ class S3Store:
         except BotoCoreError as error:  # no answer says neither yes nor no
             raise self._failed(error, f"probing {what}") from None
         return False
+
+    def _bulk_compares(self, canary: str, notes: Notes) -> bool:
+        """Whether a bulk delete keeps a key whose ETag is another one, says so, and takes it under its own ETag."""
+        try:
+            own = self.client.put_object(Bucket=self._name, Key=canary, Body=b"canary")["ETag"]
+            for etag, codes in ((WRONG_ETAG, ["PreconditionFailed"]), (own, [])):
+                entry: ObjectIdentifierTypeDef = {"Key": canary, "ETag": etag}
+                told = self.client.delete_objects(Bucket=self._name, Delete={"Objects": [entry]})
+                if [error.get("Code") for error in told.get("Errors", [])] != codes:
+                    return False
+                if (self.head(canary) is None) != (etag == own):
+                    return False
+        except ClientError as error:
+            notes.append(f"conditional bulk delete: {said(error)[0]} {said(error)[1]}")
+            return False
+        except BotoCoreError as error:  # no answer says neither yes nor no
+            raise self._failed(error, "probing conditional bulk delete") from None
+        return True
 
     def _remove_canary(self, canary: str, notes: Notes) -> None:
         try:

@@ -194,9 +194,25 @@ def test_the_window_counts_what_was_done_and_what_may_have_been(at_noon: Control
     assert state.window_totals("shop", "unsaved", NOON) == Window(4, 1, 400)
     assert state.window_totals("shop", None, NOON) == Window(4, 1, 400)
     assert state.window_totals("shop", "other", NOON) == state.window_totals("other", None, NOON) == Window()
-    assert state.tenant_totals("shop", None, NOON) == {None: Window(3, 1, 300), "t": Window(1, 0, 100)}
+    assert state.tenant_units("shop", None, NOON) == {None: 3, "t": 1}
     clock.pass_seconds(3600)
     assert state.window_totals("shop", None, clock.now) == Window()
+
+
+def test_a_ledger_keeps_its_hashes_from_version_to_version(at_noon: Control) -> None:
+    """I11: an end of the chain that was noted elsewhere must still convict years later."""
+    plan = claimed(at_noon, id="p" * 32)
+    odd = step(
+        0, key='q"\\],[\0\x1b é\u2028😀', tenant="t", table="docs", row_id="7", purge_at=NOON + timedelta(days=7)
+    )
+    carry_out(at_noon, plan, [odd, step(1, evidence={"ratio": 1.5, "at": NOON, "none": None})])
+    carry_out(at_noon, plan, [row_step(0)], "failed")
+    at_noon.retention.mark_purged(plan.id, [0], "ada", "over")
+    assert at_noon.retention.verify_chain("shop") is None
+    assert at_noon.retention.chain_end("shop") == (
+        8,
+        "1bca10220683d4eef972792174381a16d1b7a91d6cc0a746485935d10224e152",
+    )
 
 
 def test_a_plan_that_was_never_claimed_has_no_ledger(at_noon: Control) -> None:

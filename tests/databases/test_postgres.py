@@ -1,7 +1,6 @@
 """What only PostgreSQL can get wrong: hidden rows, hidden sessions, search paths, odd types."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -12,21 +11,6 @@ from maintenance_defs.core.errors import RowSecurity, SourceUnavailable
 from maintenance_defs.core.schemas import UTC_US
 from maintenance_defs.databases import open_database
 from tests.support.postgres import connect, execute
-
-
-@pytest.fixture
-def reader_url(pg_database: str) -> Iterator[str]:
-    """The database as a role sees it that may only read public tables."""
-    role = "reader_" + str(make_url(pg_database).database)
-    execute(
-        pg_database,
-        f"CREATE ROLE {role} LOGIN PASSWORD 'reader' NOSUPERUSER",
-        f"GRANT USAGE ON SCHEMA public TO {role}",
-        f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {role}",
-    )
-    yield make_url(pg_database).set(username=role, password="reader").render_as_string(hide_password=False)
-    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
-    execute(pg_database, f"{others} pg_backend_pid()", f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 def test_row_security_is_refused_by_name_instead_of_hiding_rows(pg_database: str, reader_url: str) -> None:

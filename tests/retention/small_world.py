@@ -17,8 +17,9 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention.lease import PlanRow
 from maintenance_defs.core.declaration import System
 from maintenance_defs.reconcile.run import reconcile
+from maintenance_defs.retention.choosing import STEPS_FILE
 from maintenance_defs.retention.gate import Execution, execute
-from maintenance_defs.retention.planning import KEPT_FILE, STEPS_FILE, take_plan
+from maintenance_defs.retention.planning import KEPT_FILE, take_plan
 
 AS_OF = datetime(2025, 6, 15, 12, tzinfo=UTC)
 OLD = AS_OF - timedelta(days=90)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from maintenance_defs.control.retention.ledger import SUCCESS
+from maintenance_defs.retention.restore import restore
 from tests.support.chaos import Chaos, Killed
 from tests.support.promises import finish, give_everything_back, hold
 from tests.support.servers import moto_server
@@ -47,7 +48,10 @@ LONG = [
 
 @pytest.mark.parametrize(("shop", "policy", "hard"), LONG, indirect=["shop"])
 def test_dying_at_every_step_loses_nothing_and_repeats_nothing(shop: Shop, policy: str, hard: bool) -> None:
-    """H07, F16, I11: each attempt dies one point later than the one before, until one gets through."""
+    """H07, F16, I11: each attempt dies one point later than the one before, until one gets through.
+
+    A unit is done whole or not at all: it stays where a run that had time to tidy up gave its object back.
+    """
     fill(shop, policy, 3)
     plan = shop.planned(policy)
     chaos = Chaos(shop)
@@ -65,8 +69,36 @@ def test_dying_at_every_step_loses_nothing_and_repeats_nothing(shop: Shop, polic
     finish(shop)
     hold(shop, settled=True)
     assert shop.state.plan(plan.id).state == "done"
-    done = Counter((a["unit"], a["step"]) for a in shop.acts(plan.id) if a["outcome"] in SUCCESS and not a["of_plan"])
-    assert set(done.values()) == {1}
-    assert len(done) == plan.objects + plan.rows
+    acts = shop.acts(plan.id)
+    succeeded = [a for a in acts if a["outcome"] in SUCCESS and not a["of_plan"]]
+    assert set(Counter((a["unit"], a["step"]) for a in succeeded).values()) == {1}
+    back = {a["of_seq"] for a in acts if a["outcome"] == "restored"}
+    assert not (back and hard)
+    done = Counter(a["unit"] for a in succeeded if a["seq"] not in back)
+    steps = (plan.objects + plan.rows) // plan.units
+    assert set(done.values()) == {steps} if done else back
+    assert len(done) + len(back) == plan.units
     give_everything_back(shop)
     hold(shop, settled=True)
+
+
+@pytest.mark.parametrize(("shop", "changed"), [("folder", False), ("folder", True)], indirect=["shop"])
+def test_a_row_that_a_killed_run_had_set_can_be_set_back(shop: Shop, changed: bool) -> None:
+    """H07, I02, I11: unless the application has written the same column meanwhile: that is nobody's act to undo."""
+    fill(shop, "expired", 1)
+    plan = shop.planned("expired")
+    chaos = Chaos(shop)
+    chaos.hard = True
+    chaos.before["after update of rows"] = [chaos.die]
+    with chaos.installed(), pytest.raises(Killed):
+        shop.execute(plan.id)
+    [id] = [id for id, one in shop.app.rows("renders").items() if one[3] is not None]
+    if changed:
+        shop.app.sql(("UPDATE renders SET gone_at = 'long ago' WHERE id = ?", [id]))
+    shop.lapse()
+    shop.execute(plan.id)
+    outcomes = {a["row_id"]: a["outcome"] for a in shop.acts(plan.id) if a["act"] == "set"}
+    assert outcomes == {id: "unknown" if changed else "set"}
+    undone = restore(shop.system, shop.home, actor="ada", reason="all back", plan_id=plan.id)
+    assert undone.counts == {"restored": 1 if changed else 2}
+    assert shop.app.rows("renders")[id][3] == ("long ago" if changed else None)

@@ -13,7 +13,7 @@ import pytest
 from maintenance_defs.core.errors import ConsentRefused, Refused
 from maintenance_defs.retention.purge import due_for_purge
 from maintenance_defs.retention.restore import restore
-from tests.support.chaos import Chaos
+from tests.support.chaos import Chaos, Killed
 from tests.support.promises import give_everything_back, hold
 from tests.support.shop import POLICIES, Shop, declaration
 
@@ -221,6 +221,85 @@ def test_a_limit_reached_after_approval_refuses_at_the_gate(shop: Shop) -> None:
     assert caught.value.reason == "limits"
     assert dump(shop) == before
     assert shop.acts(plans[1].id) == []
+
+
+def test_an_interrupted_plan_is_not_over_its_limit_when_it_goes_on(shop: Shop, chaos: Chaos) -> None:
+    """H07, G11: what it did before it died is part of it, and not counted on top."""
+    limited(shop, max_objects=3)
+    for _ in range(3):
+        shop.app.upload()
+    shop.reconcile()
+    plan = shop.plan("orphans")
+    end = shop.clock() + timedelta(hours=1)
+    shop.state.approve(plan.id, plan.digest, 3, "ada", "looked at", expires_at=end)
+    chaos.hard = True
+    chaos.at = 12
+    with chaos.installed(), pytest.raises(Killed):
+        shop.execute(plan.id, units_per_batch=1)
+    assert "quarantined" in shop.outcomes(plan.id).values()
+    chaos.calm()
+    shop.lapse()
+    assert shop.execute(plan.id).counts == {"quarantined": 3}
+
+
+TENANTS: dict[str, Any] = {"tenant": "2", "max_items_per_tenant": 2}  # media/<tenant>/…
+
+
+def of_tenants(shop: Shop, **counts: int) -> list[str]:
+    keys = [f"media/{name}/{n}.bin" for name, count in counts.items() for n in range(count)]
+    return [shop.app.put(key) for key in keys]
+
+
+def test_no_tenant_loses_more_than_its_limit_unless_it_was_looked_at(shop: Shop) -> None:
+    """G01: as a limit of the whole plan; another tenant's share does not make up for it."""
+    limited(shop, **TENANTS)
+    keys = of_tenants(shop, acme=3, small=1)
+    shop.reconcile()
+    plan = shop.plan("orphans")
+    assert any("over it: acme 3" in said for said in plan.totals["limits_exceeded"]), plan.totals["limits_exceeded"]
+    end = shop.clock() + timedelta(hours=1)
+    with pytest.raises(ConsentRefused):
+        shop.state.approve(plan.id, plan.digest, 4, "ada", "looked at", expires_at=end)
+    with pytest.raises(ConsentRefused):
+        shop.execute(plan.id)
+    assert all(shop.files.get(key) for key in keys)
+    shop.approve(plan)
+    assert shop.execute(plan.id).counts == {"quarantined": 4}
+
+
+def test_what_a_tenant_lost_to_an_earlier_plan_counts(shop: Shop) -> None:
+    """G11: when planning, and again at the gate for a plan that was agreed to when there was room."""
+    limited(shop, **TENANTS, window="1 h")
+    of_tenants(shop, acme=2, small=1)
+    shop.reconcile()
+    end = shop.clock() + timedelta(hours=3)
+    plans = [shop.plan("orphans") for _ in range(2)]
+    for plan in plans:
+        assert not plan.totals["limits_exceeded"]
+        shop.state.approve(plan.id, plan.digest, 3, "ada", "looked at", expires_at=end)
+    shop.execute(plans[0].id)
+    before = dump(shop)
+    with pytest.raises(Refused, match="over it: acme 4") as caught:
+        shop.execute(plans[1].id)
+    assert caught.value.reason == "limits"
+    assert dump(shop) == before and shop.acts(plans[1].id) == []
+    shop.app.put("media/acme/one_more.bin")
+    shop.reconcile()
+    assert any("over it: acme 3" in said for said in shop.plan("orphans").totals["limits_exceeded"])
+    shop.ahead += timedelta(hours=2)
+    assert not shop.plan("orphans").totals["limits_exceeded"]
+
+
+def test_only_the_approved_units_of_a_tenant_count(shop: Shop) -> None:
+    limited(shop, **TENANTS)
+    of_tenants(shop, acme=2)
+    shop.reconcile()
+    plans = [shop.plan("orphans") for _ in range(2)]
+    end = shop.clock() + timedelta(hours=1)
+    for only, plan in enumerate(plans):
+        shop.state.approve(plan.id, plan.digest, 1, "ada", "looked at", expires_at=end, only=[only])
+        shop.execute(plan.id)
+    assert shop.files.keys() == ["media/base.bin"]
 
 
 @pytest.mark.parametrize(("young", "refused"), [(0, True), (60, False)])

@@ -66,6 +66,27 @@ def test_what_a_person_restored_meanwhile_is_no_failure_of_the_resumed_run(shop:
     hold(shop, settled=True)
 
 
+def test_a_row_stays_when_its_file_was_given_back_meanwhile(shop: Shop, chaos: Chaos) -> None:
+    """H07, H16: a run cancelled between file and row gives the file back; the plan does not then take the row alone."""
+    key = shop.app.upload()
+    id = shop.app.render(key)
+    plan = shop.planned("unsaved")
+
+    def cancel() -> None:
+        raise KeyboardInterrupt
+
+    chaos.before["before delete of rows"] = [cancel]
+    with chaos.installed(), pytest.raises(KeyboardInterrupt):
+        shop.execute(plan.id)
+    assert shop.files.get(key) is not None
+    run = shop.execute(plan.id)
+    assert (run.state, run.counts) == ("done", {"skipped_kept": 2})
+    assert id in shop.app.rows("renders") and shop.files.get(key) is not None
+    hold(shop, settled=True)
+    again = shop.planned("unsaved")
+    assert shop.execute(again.id).counts == {"deleted": 1, "quarantined": 1}
+
+
 def test_an_interrupted_run_gives_back_what_is_needed_before_it_ends(shop: Shop, chaos: Chaos) -> None:
     """H16: nobody may resume a cancelled run; what its rows need must not wait for that."""
     key = shop.app.upload()

@@ -16,8 +16,8 @@ from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow
 from maintenance_defs.core.errors import Refused
-from maintenance_defs.retention.choosing import STEPS
-from maintenance_defs.retention.planning import KEPT_FILE, STEPS_FILE
+from maintenance_defs.retention.choosing import STEPS, STEPS_FILE
+from maintenance_defs.retention.planning import KEPT_FILE
 from maintenance_defs.retention.review import Ignored, oldest_units, read_review, write_review
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

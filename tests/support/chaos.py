@@ -46,8 +46,11 @@ class Chaos:
         for action in self.before.pop(name, []):
             action()
         if self.at == len(self.points):
-            self.dead = self.hard
-            raise Killed(name)
+            self.die(name)
+
+    def die(self, name: str = "") -> None:
+        self.dead = self.hard
+        raise Killed(name)
 
     def around(self, name: str, call: Callable[..., Any], *given: Any, **more: Any) -> Any:
         self.point(f"before {name}")

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+from xml.etree import ElementTree
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,38 @@ class FaultProxy:
             connection.close()
 
 
+class ComparingProxy(FaultProxy):
+    """Holds each key of a bulk delete against its ETag, as S3 does and the server behind does not."""
+
+    def forward(self, request: Request, headers: dict[str, str], body: bytes) -> Answer:
+        if request.method != "POST" or "delete" not in request.target:
+            return super().forward(request, headers, body)
+        root = ElementTree.fromstring(body)
+        space = root.tag.removesuffix("Delete")
+        kept = b""
+        asker = {name: value for name, value in headers.items() if name.lower() in ("host", "authorization")}
+        for entry in root.findall(f"{space}Object"):
+            key, etag = entry.findtext(f"{space}Key") or "", entry.findtext(f"{space}ETag")
+            target = f"{urlsplit(request.target).path.rstrip('/')}/{quote(key)}"
+            now = super().forward(Request("HEAD", target), asker, b"")
+            if etag is not None and now.status == 200 and now.headers.get("ETag") != etag:
+                root.remove(entry)
+                kept += b"<Error><Key>%s</Key><Code>PreconditionFailed</Code></Error>" % key.encode()
+        if not root.findall(f"{space}Object"):
+            return Answer(200, {"Content-Type": "application/xml"}, b"<DeleteResult>%s</DeleteResult>" % kept)
+        rest = ElementTree.tostring(root, default_namespace=space.strip("{}") or None)
+        changed = ("content-length", "content-md5")
+        length = {name: value for name, value in headers.items() if name.lower() not in changed}
+        answer = super().forward(request, length | {"Content-Length": str(len(rest))}, rest)
+        return Answer(answer.status, answer.headers, answer.body.replace(b"</DeleteResult>", kept + b"</DeleteResult>"))
+
+
 @contextmanager
-def fault_proxy(endpoint: str, page_keys: int | None = None) -> Iterator[FaultProxy]:
+def fault_proxy(
+    endpoint: str, page_keys: int | None = None, kind: type[FaultProxy] = FaultProxy
+) -> Iterator[FaultProxy]:
     """A proxy without faults; add some with `add`."""
-    proxy = FaultProxy(endpoint, page_keys)
+    proxy = kind(endpoint, page_keys)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from sqlalchemy import make_url
 
 from maintenance_defs.databases.embedded import EmbeddedPostgres
 
@@ -41,6 +42,21 @@ def pg_database(pg: EmbeddedPostgres) -> Iterator[str]:
     pg.create_database(name, template="template0")
     yield pg.url(name)
     pg.drop_database(name)
+
+
+@pytest.fixture
+def reader_url(pg_database: str) -> Iterator[str]:
+    """The database as a role sees it that may only read public tables."""
+    role = "reader_" + str(make_url(pg_database).database)
+    execute(
+        pg_database,
+        f"CREATE ROLE {role} LOGIN PASSWORD 'reader' NOSUPERUSER",
+        f"GRANT USAGE ON SCHEMA public TO {role}",
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {role}",
+    )
+    yield make_url(pg_database).set(username=role, password="reader").render_as_string(hide_password=False)
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> "
+    execute(pg_database, f"{others} pg_backend_pid()", f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 def connect(url: str) -> Any:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
-from itertools import islice
+from itertools import repeat
 from typing import Any
 
 import sqlalchemy as sa
@@ -50,39 +50,60 @@ def load(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 
-def append(connection: sa.Connection, system: str, phase: str, rows: Iterable[dict[str, Any]]) -> tuple[int, int]:
-    """Add rows, all intents or all outcomes, to the end of the system's chain; the numbers [first, after) they got.
+def append(
+    connection: sa.Connection, end: sa.Row[Any], phase: str, count: int, columns: Mapping[str, Any]
+) -> tuple[int, int]:
+    """Add so many rows, all intents or all outcomes, to the chain of a system; the numbers [first, after) they got.
 
-    rows: columns of the ledger, the same ones in each.
+    end: of the chain, from `lock`, in this transaction.
+    columns: of the ledger; a list holds a value for each row, anything else is the same in all of them.
     """
-    end = lock(connection, system)
-    number = first = end.number + 1
-    previous = end.hash
-    fresh = iter(rows)
-    while batch := list(islice(fresh, BATCH_ROWS)):
-        for row in batch:
-            row |= {"system": system, "phase": phase, "number": number, "prev_hash": previous}
-            row["hash"] = previous = hash_of(row)
-            number += 1
-        _insert(connection, batch)
-    if number > first:
-        connection.execute(chain.update().where(chain.c.system == system).values(number=number - 1, hash=previous))
-    return first, number
+    first, after = end.number + 1, end.number + 1 + count
+    previous, hashes = [], []
+    rows = {name: _same_in_all(values) for name, values in columns.items()}
+    rows |= {"system": end.system, "phase": phase, "number": list(range(first, after))}
+    last = end.hash
+    for before, behind in _texts(rows, count):
+        previous.append(last)
+        last = _hash(before, last, behind)
+        hashes.append(last)
+    for start in range(0, count, BATCH_ROWS):
+        part = slice(start, min(start + BATCH_ROWS, count))
+        whole = {**rows, "prev_hash": previous, "hash": hashes}
+        some = {name: values[part] if isinstance(values, list) else values for name, values in whole.items()}
+        _insert(connection, part.stop - part.start, some)
+    if count:
+        connection.execute(chain.update().where(chain.c.system == end.system).values(number=after - 1, hash=last))
+    return first, after
 
 
-def _insert(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
+def _insert(connection: sa.Connection, count: int, columns: Mapping[str, Any]) -> None:
     """As `execute(act.insert(), rows)`; SQLite would spend a third of the time on looking at each value of each row."""
+    names = [column.name for column in act.c if column.name in columns]
     if connection.dialect.name != "sqlite":
-        connection.execute(act.insert(), rows)
+        rows = zip(*(_repeated(columns[name], count) for name in names), strict=True)
+        connection.execute(act.insert(), [dict(zip(names, row, strict=True)) for row in rows])
         return
-    names = [column.name for column in act.c if column.name in rows[0]]
     statement = str(act.insert().compile(dialect=connection.dialect, column_keys=names))
-    columns = []
+    converted = []
     for name in names:
+        values = columns[name]
         convert = act.c[name].type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
-        values = [row[name] for row in rows]
-        columns.append(values if convert is None else [None if v is None else convert(v) for v in values])
-    connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
+        if convert is not None and isinstance(values, list):
+            values = [None if v is None else convert(v) for v in values]
+        elif convert is not None and values is not None:
+            values = convert(values)
+        converted.append(_repeated(values, count))
+    connection.exec_driver_sql(statement, list(zip(*converted, strict=True)))
+
+
+def _same_in_all(values: Any) -> Any:
+    """One value for a column that has no other, so that it is written and hashed without looking at each."""
+    return values[0] if isinstance(values, list) and values and values.count(values[0]) == len(values) else values
+
+
+def _repeated(values: Any, count: int) -> Any:
+    return values if isinstance(values, list) else repeat(values, count)
 
 
 def lock(connection: sa.Connection, system: str) -> sa.Row[Any]:
@@ -97,13 +118,33 @@ def next_seq(connection: sa.Connection, plan_id: str) -> int:
     return 0 if last is None else int(last) + 1
 
 
-def hash_of(row: Any) -> str:
-    """Of every column but the hash itself; row: a mapping, columns that are not there count as null."""
-    get = row.get
-    values = [get(name) for name in HASHED]
-    values += [None if (at := get(name)) is None else _instant(at) for name in ("at", "purge_at")]
-    values += [None if (text := get(name)) is None else _digest(text) for name in TEXTS]
-    return sha256(_COMPACT.encode(values).encode()).hexdigest()
+def hash_of(row: Mapping[str, Any]) -> str:
+    """Of every column but the hash itself; columns that are not there count as null."""
+    [(before, behind)] = _texts(row, 1)
+    return _hash(before, row["prev_hash"], behind)
+
+
+def _hash(before: str, previous: str, behind: str) -> str:
+    return sha256(f"{before}{previous}{behind}".encode()).hexdigest()
+
+
+def _texts(columns: Mapping[str, Any], count: int) -> Iterator[tuple[str, str]]:
+    """Each row as one JSON array, in two parts: what stands before the hash of the previous row, and behind it.
+
+    columns: as for `append`.
+    """
+    cells: list[Any] = [_cells(columns.get(name), _json) for name in HASHED]
+    cells += [_cells(columns.get(name), _instant_json) for name in ("at", "purge_at")]
+    cells += [_cells(columns.get(name), _digest_json) for name in TEXTS]
+    place = HASHED.index("prev_hash")
+    parts = (cells[:place], cells[place + 1 :])
+    rows = [map(",".join, zip(*(_repeated(c, count) for c in part), strict=True)) for part in parts]
+    for before, behind in zip(*rows, strict=True):
+        yield f'[{before},"', f'",{behind}]'
+
+
+def _cells(values: Any, text: Callable[[Any], str]) -> Any:
+    return [text(value) for value in values] if isinstance(values, list) else text(values)
 
 
 def erase(connection: sa.Connection, plan_id: str, seq: int) -> None:
@@ -120,14 +161,14 @@ def verify(connection: sa.Connection, system: str) -> Broken | None:
     end = connection.execute(sa.select(chain).where(chain.c.system == system)).one_or_none()
     number, previous = -1, GENESIS
     last: Any = None
-    for row in _rows(connection, system):
+    for row, (before, behind) in _rows(connection, system):
         number += 1
         place: tuple[str, int, int] = (row["plan_id"], row["seq"], number)
         if row["number"] != number:
             return Broken(*place, f"{row['number'] - number} rows before it are gone")
         if row["prev_hash"] != previous:
             return Broken(*place, "it does not follow the row before it")
-        if hash_of(row) != row["hash"]:
+        if _hash(before, previous, behind) != row["hash"]:
             return Broken(*place, "its values are not the ones that were written")
         previous, last = row["hash"], row
     if end is None and last is None:
@@ -152,11 +193,12 @@ def _erased_without_purge(connection: sa.Connection, system: str) -> Broken | No
     return None if row is None else Broken(row.plan_id, row.seq, row.number, "its content was erased, but never purged")
 
 
-def _rows(connection: sa.Connection, system: str) -> Iterator[dict[str, Any]]:
+def _rows(connection: sa.Connection, system: str) -> Iterator[tuple[sa.RowMapping, tuple[str, str]]]:
     query = sa.select(act).where(act.c.system == system).order_by(act.c.number)
     result = connection.execution_options(yield_per=BATCH_ROWS).execute(query)
     for rows in result.mappings().partitions():
-        yield from map(dict, rows)
+        columns = {column.name: [row[column.name] for row in rows] for column in act.c}
+        yield from zip(rows, _texts(columns, len(rows)), strict=True)
 
 
 @lru_cache(64)  # many acts share one instant
@@ -166,10 +208,24 @@ def _instant(at: Any) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=_instant)
-_COMPACT = json.JSONEncoder(separators=(",", ":"), check_circular=False)
-
-
 def _digest(text: str) -> str:
     known = _ERASED.fullmatch(text)
     return known[1] if known else sha256(text.encode()).hexdigest()
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=_instant)
+_TEXT = json.JSONEncoder()
+
+
+def _json(value: str | int | None) -> str:
+    if value is None:
+        return "null"
+    return repr(value) if type(value) is int else _TEXT.encode(value)
+
+
+def _instant_json(at: Any) -> str:
+    return "null" if at is None else f'"{_instant(at)}"'
+
+
+def _digest_json(text: str | None) -> str:
+    return "null" if text is None else f'"{_digest(text)}"'

@@ -51,6 +51,14 @@ class PlanRow:
         return self.digest[:SHORT_DIGEST]
 
 
+def how_to_approve(plan: PlanRow) -> str:
+    """The command, and where it is done in the UI."""
+    return (
+        f"maintain approve {plan.short_digest} --count {plan.units} --reason …, or the asset "
+        f"{plan.system}/{plan.policy}_approval, partition {plan.id}."
+    )
+
+
 def lock_plan(connection: sa.Connection, plan_id: str) -> sa.Row[Any] | None:
     """The plan's row, which nobody else changes before this transaction ends. (On SQLite, writers are alone.)"""
     return connection.execute(sa.select(plan).where(plan.c.id == plan_id).with_for_update()).one_or_none()

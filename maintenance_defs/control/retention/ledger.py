@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -111,10 +110,13 @@ class Window:
 class Ledger(Part):
     """Writing intents and outcomes of claimed plans; reading them; verifying the chain."""
 
-    def intents(self, plan_id: str, owner: str, steps: Sequence[Intent]) -> list[int]:
+    def intents(
+        self, plan_id: str, owner: str, steps: Sequence[Intent], *, renew_seconds: float | None = None
+    ) -> list[int]:
         """Record what is about to be done, all of it or nothing; the seq of each step.
 
-        Raises LeaseLost (also when the lease merely lapsed: renew it first), Paused, ConsentRefused
+        renew_seconds: the lease is renewed for so long by the same transaction.
+        Raises LeaseLost (also when the lease merely lapsed and is not renewed), Paused, ConsentRefused
         (expired, revoked), Held with the positions that a hold covers,
         Refused("not_approved_unit"), Refused("repeated") for a step that is open or succeeded already
         (H07, H09), Refused("not_quarantined") for an `of` that is not there to be restored or purged.
@@ -122,6 +124,9 @@ class Ledger(Part):
         with self._write() as connection:
             mine = own_plan(connection, plan_id, owner)
             now = self._clock()  # asked while the plan is locked: waiting for it makes nothing younger
+            if renew_seconds is not None:
+                mine = replace(mine, lease_until=now + timedelta(seconds=renew_seconds))
+                connection.execute(plan.update().where(plan.c.id == plan_id).values(lease_until=mine.lease_until))
             if mine.lease_until is None or mine.lease_until <= now:
                 raise LeaseLost(
                     plan_id,
@@ -185,15 +190,26 @@ class Ledger(Part):
             row = connection.execute(sa.select(ends).where(ends.c.system == system)).one_or_none()
         return (0, chain.GENESIS) if row is None else (row.number + 1, row.hash)
 
-    def window_totals(self, system: str, policy: str | None, since: datetime) -> Window:
-        """Acts begun since then that removed or changed something, or may have; restoring gives none back (G11)."""
-        with self._engine.connect() as connection:
-            return _windows(connection, system, policy, since, by_tenant=False).get(None, Window())
+    def window_totals(self, system: str, policy: str | None, since: datetime, *, but: str | None = None) -> Window:
+        """Acts begun since then that removed or changed something, or may have; restoring gives none back (G11).
 
-    def tenant_totals(self, system: str, policy: str | None, since: datetime) -> dict[str | None, Window]:
-        """The same for each tenant; null: acts that named none."""
+        but: a plan whose own acts do not count.
+        """
+        count, size = sa.func.count().label("acts"), sa.func.sum(act.c.size_bytes).label("size_bytes")
+        query = _in_window(system, policy, since, but, act.c.kind, count, size).group_by(act.c.kind)
         with self._engine.connect() as connection:
-            return _windows(connection, system, policy, since, by_tenant=True)
+            kinds = {row.kind: (row.acts, int(row.size_bytes or 0)) for row in connection.execute(query)}
+        (objects, bytes_), (rows, more) = kinds.get("object", (0, 0)), kinds.get("row", (0, 0))
+        return Window(objects, rows, bytes_ + more)
+
+    def tenant_units(
+        self, system: str, policy: str | None, since: datetime, *, but: str | None = None
+    ) -> dict[str | None, int]:
+        """Units that the same acts belong to, of each tenant; null: acts that named none."""
+        units = _in_window(system, policy, since, but, act.c.tenant, act.c.plan_id, act.c.unit).distinct().subquery()
+        query = sa.select(units.c.tenant, sa.func.count().label("units")).group_by(units.c.tenant)
+        with self._engine.connect() as connection:
+            return {row.tenant: row.units for row in connection.execute(query)}
 
 
 def record_intents(
@@ -201,25 +217,20 @@ def record_intents(
     until: datetime,
 ) -> list[int]:  # fmt: skip
     """Append them; entries that are restored or purged belong to this actor until `until`."""
-    chain.lock(connection, system)  # always before the registry, so that no two writers wait for each other
+    end = chain.lock(connection, system)  # always before the registry: no two writers wait for each other
     first = chain.next_seq(connection, plan_id)
     registry.take(connection, system, plan_id, steps, first, now, until)
-    chain.append(
-        connection,
-        system,
-        "intent",
-        (
-            {
-                "plan_id": plan_id, "seq": seq, "at": now, "actor": actor, "unit": one.unit, "step": one.step,
-                "act": one.act, "kind": one.kind, "store": one.store, "key": one.key, "key_hash": key_hash(one.key),
-                "table": one.table, "row_id": one.row_id, "size_bytes": one.size_bytes, "tenant": one.tenant,
-                "purge_at": one.purge_at, "evidence": chain.dump(one.evidence),
-                "of_plan": one.of and one.of[0], "of_seq": one.of and one.of[1],
-            }
-            for seq, one in enumerate(steps, first)
-        ),
-    )  # fmt: skip
-    return list(range(first, first + len(steps)))
+    same = ("unit", "step", "act", "kind", "store", "key", "table", "row_id", "size_bytes", "tenant", "purge_at")
+    columns = {name: [getattr(one, name) for one in steps] for name in same}
+    seqs = list(range(first, first + len(steps)))
+    of = [one.of or (None, None) for one in steps]
+    columns |= {
+        "seq": seqs, "key_hash": [key_hash(one.key) for one in steps],
+        "evidence": [chain.dump(one.evidence) for one in steps],
+        "of_plan": [plan for plan, _ in of], "of_seq": [seq for _, seq in of],
+    }  # fmt: skip
+    chain.append(connection, end, "intent", len(steps), {**columns, "plan_id": plan_id, "at": now, "actor": actor})
+    return seqs
 
 
 def record_outcomes(
@@ -228,15 +239,15 @@ def record_outcomes(
     for one in done:
         if one.outcome not in OUTCOMES:
             raise ValueError(f"outcome {one.outcome!r} is none of {', '.join(OUTCOMES)}")
-    chain.lock(connection, system)
-    began = _recorded(connection, plan_id, [one.seq for one in done])
+    end = chain.lock(connection, system)
+    began, ended = _recorded(connection, plan_id, [one.seq for one in done])
     new: dict[int, Outcome] = {}
     for one in done:
         if one.seq not in began:
             raise Refused(
                 "no_intent", f"plan {plan_id} has no intent {one.seq}, so it has no outcome. Nothing was recorded."
             )
-        known = new[one.seq].outcome if one.seq in new else began[one.seq].outcome
+        known = new[one.seq].outcome if one.seq in new else ended.get(one.seq)
         if known not in (None, one.outcome):
             raise Refused(
                 "outcome_differs",
@@ -245,18 +256,18 @@ def record_outcomes(
             )
         if known is None:
             new[one.seq] = one
+    fresh, of = list(new.values()), [began[seq] for seq in new]
     first, after = chain.append(
         connection,
-        system,
+        end,
         "outcome",
-        (
-            {
-                "plan_id": plan_id, "seq": one.seq, "at": now, "actor": actor, "outcome": one.outcome,
-                "detail": one.detail, "undo": chain.dump(one.undo),
-                "of_plan": began[one.seq].of_plan, "of_seq": began[one.seq].of_seq,
-            }
-            for one in new.values()
-        ),
+        len(fresh),
+        {
+            "plan_id": plan_id, "at": now, "actor": actor,
+            "seq": list(new), "outcome": [one.outcome for one in fresh], "detail": [one.detail for one in fresh],
+            "undo": [chain.dump(one.undo) for one in fresh],
+            "of_plan": [plan for plan, _ in of], "of_seq": [seq for _, seq in of],
+        },
     )  # fmt: skip
     registry.fill(connection, system, first, after)
     registry.settle(connection, system, first, after, now)
@@ -321,8 +332,8 @@ def _not_repeated(connection: sa.Connection, plan_id: str, steps: Sequence[Inten
         .where(*_of_execution(plan_id), act.c.phase == "intent")
         .where(sa.or_(ended.c.seq.is_(None), ended.c.outcome.in_(SUCCESS)))
     )
-    for units in in_batches(sorted({unit for unit, _ in wanted})):
-        known = {(row.unit, row.step) for row in connection.execute(query.where(act.c.unit.in_(units)))}
+    for units in among(act.c.unit, [unit for unit, _ in wanted]):
+        known = {(row.unit, row.step) for row in connection.execute(query.where(units))}
         for unit, step in wanted if twice else known.intersection(wanted):
             raise Refused(
                 "repeated",
@@ -331,23 +342,29 @@ def _not_repeated(connection: sa.Connection, plan_id: str, steps: Sequence[Inten
             )
 
 
-def _recorded(connection: sa.Connection, plan_id: str, seqs: Sequence[int]) -> dict[int, sa.Row[Any]]:
-    ended = act.alias()
-    query = (
-        sa.select(act.c.seq, act.c.of_plan, act.c.of_seq, ended.c.outcome)
-        .outerjoin(ended, _outcome_of(ended))
-        .where(act.c.plan_id == plan_id, act.c.phase == "intent")
-    )
-    found: dict[int, sa.Row[Any]] = {}
-    for some in in_batches(sorted(set(seqs))):
-        found |= {row.seq: row for row in connection.execute(query.where(act.c.seq.in_(some)))}
-    return found
+def _recorded(
+    connection: sa.Connection, plan_id: str, seqs: Sequence[int]
+) -> tuple[dict[int, tuple[str | None, int | None]], dict[int, str | None]]:
+    """Of the acts with these numbers: what each intent undoes or makes final, and the outcomes that are known."""
+    of_plan = [act.c.plan_id == plan_id]
+    began: dict[int, tuple[str | None, int | None]] = {}
+    ended: dict[int, str | None] = {}
+    for some in among(act.c.seq, seqs):
+        intents = sa.select(act.c.seq, act.c.of_plan, act.c.of_seq).where(*of_plan, some, act.c.phase == "intent")
+        outcomes = sa.select(act.c.seq, act.c.outcome).where(*of_plan, some, act.c.phase == "outcome")
+        began |= {seq: (plan, number) for seq, plan, number in connection.execute(intents)}
+        ended |= {row.seq: row.outcome for row in connection.execute(outcomes)}
+    return began, ended
 
 
-def in_batches(values: Sequence[int], size: int = 500) -> Iterator[list[int]]:
-    left = iter(values)
-    while batch := list(islice(left, size)):
-        yield batch
+def among(column: Any, values: Sequence[int], size: int = 500) -> Iterator[sa.ColumnElement[bool]]:
+    """Conditions that together find these values, in one range where they lie so dense that it hardly finds others."""
+    ordered = sorted(set(values))
+    if ordered and ordered[-1] - ordered[0] < 2 * len(ordered):
+        yield column.between(ordered[0], ordered[-1])
+        return
+    for start in range(0, len(ordered), size):
+        yield column.in_(ordered[start : start + size])
 
 
 def _intent(row: Any) -> Intent:
@@ -356,33 +373,19 @@ def _intent(row: Any) -> Intent:
     return Intent(**{name: row._mapping[name] for name in same}, evidence=chain.load(row.evidence), of=of)
 
 
-def _windows(
-    connection: sa.Connection, system: str, policy: str | None, since: datetime, *, by_tenant: bool
-) -> dict[str | None, Window]:
+def _in_window(system: str, policy: str | None, since: datetime, but: str | None, *columns: Any) -> sa.Select[Any]:
+    """Columns of intents since then that were done, or may have been."""
     ended = act.alias()
-    tenant = act.c.tenant if by_tenant else sa.null()
-    query = (
-        sa.select(tenant.label("tenant"), act.c.kind, sa.func.count(), sa.func.sum(act.c.size_bytes))
-        .outerjoin(ended, _outcome_of(ended))
-        .where(
-            act.c.system == system,
-            act.c.unit.is_not(None),
-            act.c.phase == "intent",
-            act.c.at >= since,
-            act.c.of_plan.is_(None),
-        )
-        .where(sa.or_(ended.c.seq.is_(None), ended.c.outcome.in_(MAY_HAVE_ACTED)))
-        .group_by(*([act.c.tenant] if by_tenant else []), act.c.kind)
+    query: sa.Select[Any] = sa.select(*columns).select_from(act).outerjoin(ended, _outcome_of(ended))
+    query = query.where(
+        act.c.system == system,
+        act.c.unit.is_not(None),
+        act.c.phase == "intent",
+        act.c.at >= since,
+        act.c.of_plan.is_(None),
+        sa.or_(ended.c.seq.is_(None), ended.c.outcome.in_(MAY_HAVE_ACTED)),
     )
     if policy is not None:
         plans = sa.select(plan.c.id).where(plan.c.system == system, plan.c.policy == policy)
         query = query.where(act.c.plan_id.in_(plans))
-    found: dict[str | None, Window] = {}
-    for name, kind, count, size in connection.execute(query):
-        so_far = found.get(name, Window())
-        found[name] = Window(
-            so_far.objects + (count if kind == "object" else 0),
-            so_far.rows + (count if kind == "row" else 0),
-            so_far.size_bytes + int(size or 0),
-        )
-    return found
+    return query if but is None else query.where(act.c.plan_id != but)

@@ -18,7 +18,7 @@ from maintenance_defs.control.retention.chain import BATCH_ROWS
 from maintenance_defs.control.retention.lease import lock_plan, plan_row, unknown
 from maintenance_defs.control.retention.ledger import Intent, Outcome
 from maintenance_defs.control.retention.registry import Entry
-from maintenance_defs.control.retention.tables import quarantine
+from maintenance_defs.control.retention.tables import act, quarantine
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.core.schemas import UTC_US
 
@@ -97,6 +97,12 @@ class Quarantine(Part):
             system = plan_row(lock_plan(connection, plan_id) or unknown(plan_id)).system
             ledger.record_outcomes(connection, system, plan_id, actor, done, self._clock())
 
+    def purge_was_begun(self, plan_id: str, seq: int) -> bool:
+        """Whether somebody ever began to purge this entry: then what was kept may be gone without a word."""
+        begun = sa.select(act.c.seq).where(act.c.of_plan == plan_id, act.c.of_seq == seq, act.c.act == "purge")
+        with self._engine.connect() as connection:
+            return connection.execute(begun.limit(1)).first() is not None
+
     def mark_restored(self, plan_id: str, seqs: Sequence[int], actor: str, reason: str) -> None:
         """Record that these were put back, by hand for example. Raises Refused("not_quarantined")."""
         self._mark("restore", "restored", plan_id, seqs, actor, reason)
@@ -170,8 +176,8 @@ class Quarantine(Part):
 def _entries(connection: sa.Connection, plan_id: str, seqs: Sequence[int]) -> list[Entry]:
     found: dict[int, Entry] = {}
     query = registry.entries().where(quarantine.c.plan_id == plan_id)
-    for some in ledger.in_batches(sorted(set(seqs))):
-        found |= {row.seq: registry.entry(row) for row in connection.execute(query.where(quarantine.c.seq.in_(some)))}
+    for some in ledger.among(quarantine.c.seq, seqs):
+        found |= {row.seq: registry.entry(row) for row in connection.execute(query.where(some))}
     for seq in seqs:
         if seq not in found:
             raise Refused(

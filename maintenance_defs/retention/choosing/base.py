@@ -24,6 +24,7 @@ from maintenance_defs.retention.evidence import Evidence
 # Positions of the steps in a unit.
 REPOINT, OBJECT, ROW, OWNED = 0, 1, 2, 3
 
+STEPS_FILE = "steps.parquet"  # of a plan
 STEPS = pa.schema(
     [
         pa.field("unit", pa.int64(), nullable=False),  # 0, 1, …; what succeeds or stops together
