@@ -62,6 +62,10 @@ class Control:
     def close(self) -> None:
         self._engine.dispose()
 
+    def now(self) -> datetime:
+        """The control's clock."""
+        return self._clock()
+
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
         with self._engine.connect().execution_options(writes=True) as connection, connection.begin():

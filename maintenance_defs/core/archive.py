@@ -195,6 +195,12 @@ class Archive(_Shared):
             raise ValueError("catalogue: value is the one of lookup; declare lookup")
         if self.publish_iceberg and isinstance(self.encryption, Encryption):
             raise ValueError("publish_iceberg: encrypted files cannot be published")
+        named = self.partition_name
+        if named is not None and not re.fullmatch(r"\{table\}[^{}]*\{year\}[^{}]*\{month\}[^{}]*", named):
+            raise ValueError(
+                f"partition_name {named!r} must be like '{{table}}_p{{year}}_{{month}}': the table first, then year "
+                f"and month"
+            )
         return self
 
     @property
@@ -259,6 +265,12 @@ def check_archives(system: System) -> None:
                 for check in archive.holds:
                     if check not in system.checks:
                         raise ValueError(f"{at}.holds: no check {check!r} is declared")
+                    held = system.checks[check]
+                    if (held.table, held.id) != (archive.table, (archive.id,)) or held.requires is not None:
+                        raise ValueError(
+                            f"{at}.holds: check {check!r} must find rows of {archive.table} by {archive.id}, by where "
+                            f"alone"
+                        )
             elif any(p.select.rows == archive.table and p.act.rows for p in system.retention.values()):
                 raise ValueError(
                     f"{at}.table: a retention policy deletes rows of {archive.table} too; one may, not both"

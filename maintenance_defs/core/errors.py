@@ -16,7 +16,9 @@
     ├── StoreUnavailable        a store could not be reached or listed
     │   ├── StoreDenied         reached, but the credentials may not do this
     │   └── IncompleteListing   a listing ended before its end
-    └── ArtefactError           one of our own files is not what its control row says
+    ├── ArtefactError           one of our own files is not what its control row says
+    │   └── ObjectDamaged       an archive object is missing, cut short or other bytes
+    └── Mismatch                an archive does not hold what its source holds
 
 A message says what happened, that nothing was lost, and what to do. `transient` tells whether
 trying again may help; only those are retried.
@@ -161,3 +163,34 @@ class IncompleteListing(StoreUnavailable):
 
 class ArtefactError(MaintenanceError):
     """An artefact is missing or does not have the digest its control row records."""
+
+
+class ObjectDamaged(ArtefactError):
+    """An archive object is not what was stored (C38, C41, H113). reason: "missing", "truncated", "other_bytes"."""
+
+    def __init__(self, reason: str, key: str, message: str) -> None:
+        self.reason = reason
+        self.key = key
+        super().__init__(message)
+
+
+class Mismatch(MaintenanceError):
+    """An archive file is not what was written, or not what the source holds (V1): nothing may be removed.
+
+    `archived` and `source` are the two values that differ, `column` and `organisation` where.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        organisation: str | None = None,
+        column: str | None = None,
+        archived: object = None,
+        source: object = None,
+    ) -> None:
+        self.organisation = organisation
+        self.column = column
+        self.archived = archived
+        self.source = source
+        super().__init__(message)

@@ -51,6 +51,11 @@ def format_instant(instant: datetime) -> str:
     return text.replace("+00:00", "Z")
 
 
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """`1 row`, `1,200 rows`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
 def format_size(size_bytes: int | float) -> str:
     """Decimal and readable: 2_256_622 -> '2.26 MB'."""
     size = float(size_bytes)

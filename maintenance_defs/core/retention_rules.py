@@ -173,12 +173,17 @@ def parse_days(variable: str, value: str) -> int:
 
 
 def is_enabled(policy: Policy, environment: Mapping[str, str]) -> bool:
+    """See enabled_by."""
+    return enabled_by(policy.enabled, policy.enabled_env, environment)
+
+
+def enabled_by(said: bool, variable: str | None, environment: Mapping[str, str]) -> bool:
     """Only an explicit yes enables, only an explicit no disables (G09). Raises ValueError for anything else."""
-    value = environment.get(policy.enabled_env, "").strip() if policy.enabled_env else ""
+    value = environment.get(variable, "").strip() if variable else ""
     if not value:
-        return policy.enabled
+        return said
     if value.casefold() in ("true", "1", "yes"):
         return True
     if value.casefold() in ("false", "0", "no", "off"):
         return False
-    raise ValueError(f"{policy.enabled_env} is {value!r}; write true or false")
+    raise ValueError(f"{variable} is {value!r}; write true or false")

@@ -1,4 +1,4 @@
-"""What YAML may say about when something happens: a reconciliation, a restore drill, or cycles of policies.
+"""What YAML may say about when something happens: a reconciliation, a restore drill, cycles of policies or archives.
 
 Source: S0-30, S1-2..S1-7, S1-24, S2-19, S3-46, S3-60; A0-9, A1-8.
 """
@@ -50,6 +50,7 @@ def _known_zone(value: str) -> str:
     return value
 
 
+ARCHIVE_RUNS = ("archive", "archive_ahead", "archive_drill")  # over all archives of a system
 Cron = Annotated[str, AfterValidator(parse_cron)]
 Zone = Annotated[str, AfterValidator(_known_zone)]
 
@@ -58,7 +59,7 @@ class Trigger(Declared):
     """Which system, and what is started: a run, or one cycle of these policies, one after the other."""
 
     system: Name
-    run: Literal["reconciliation", "restore_drill"] | None = None
+    run: Literal["reconciliation", "restore_drill", "archive", "archive_ahead", "archive_drill"] | None = None
     policy: Annotated[tuple[Name, ...], OneOrMore] = ()
     name: Name | None = None  # of the job that several policies share: cleanup
 
@@ -163,12 +164,25 @@ class Backlog(Trigger):
 
 
 class ApprovedPlans(Declared):
-    """Starts the deletion of a plan once a person approved it, wherever they did."""
+    """Starts what a plan says once a person approved it, wherever they did."""
 
     system: Name
-    policy: Annotated[tuple[Name, ...], OneOrMore] = ()  # all of the system's where none is named
+    policy: Annotated[tuple[Name, ...], OneOrMore] = ()  # policies or archives; all of the system's where none is named
     running: bool = True
 
     @property
     def starts(self) -> str:
         return "approved_plans"
+
+
+class ColdMonths(Declared):
+    """Starts the export of a month once it is cold. Nothing leaves its table by that."""
+
+    system: Name
+    archive: Annotated[tuple[Name, ...], OneOrMore] = ()  # all of the system's where none is named
+    every: Duration = timedelta(hours=1)
+    running: bool = True
+
+    @property
+    def starts(self) -> str:
+        return "cold_months"

@@ -113,6 +113,9 @@ class ActingDatabase(Protocol):
         Raises Refused when a value would change an id column.
         """
 
+    def has(self, table: str, id_columns: Sequence[str], row_id: str, values: Mapping[str, Any]) -> bool:
+        """Whether the row has what update() would set; false where there is no such row."""
+
     def restore(self, images: Sequence[RowImage]) -> list[RowDone]:
         """Insert deleted rows again. `restored` only when the row then equals its image, or did already."""
 

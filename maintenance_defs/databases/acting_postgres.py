@@ -94,6 +94,10 @@ class ActingPostgres:
         with self._session() as session:
             return acting_rows.change(session, table, id_columns, images, where, parameters, values)
 
+    def has(self, table: str, id_columns: Sequence[str], row_id: str, values: Mapping[str, Any]) -> bool:
+        with self._session(read_only=True) as session:
+            return session.has(session.target(table, id_columns), [row_id], values).get(row_id, False)
+
     def restore(self, images: Sequence[RowImage]) -> list[RowDone]:
         with self._session() as session:
             return acting_undo.restore(session, images)
@@ -270,16 +274,27 @@ class PostgresSession:
         wanted = {name: self._cast(columns[name], value) for name, value in values.items()}
         ids = ", ".join(column.text for column in target.ids)
         new = ", ".join(f"{quote(name)} = {value}" for name, value in wanted.items())
-        took = " AND ".join(
-            f'{columns[name].text} COLLATE "C" IS NOT DISTINCT FROM {_lossless(value, columns[name].base)} COLLATE "C"'
-            for name, value in wanted.items()
-        )
         sql = (
             f"UPDATE {target.sql} SET {new} WHERE {self.these(target, row_ids)} AND {predicate or 'true'} "
-            f"RETURNING {took}, {ids}"
+            f"RETURNING {self._are(target, values)}, {ids}"
         )
         asked = by_texts(row_ids, len(target.ids))
         return {asked[row[1:]]: bool(row[0]) for row in self.rows(sql) if row[1:] in asked}
+
+    def has(self, target: Target, row_ids: Sequence[str], values: Mapping[str, Any]) -> dict[str, bool]:
+        ids = ", ".join(column.text for column in target.ids)
+        sql = f"SELECT {self._are(target, values)}, {ids} FROM {target.sql} WHERE {self.these(target, row_ids)}"
+        asked = by_texts(row_ids, len(target.ids))
+        return {asked[row[1:]]: bool(row[0]) for row in self.rows(sql) if row[1:] in asked}
+
+    def _are(self, target: Target, values: Mapping[str, Any]) -> str:
+        """Whether the columns have these values, compared as the database prints them."""
+        columns = {column.name: column for column in target.columns}
+        return " AND ".join(
+            f'{columns[name].text} COLLATE "C" IS NOT DISTINCT FROM '
+            f'{_lossless(self._cast(columns[name], value), columns[name].base)} COLLATE "C"'
+            for name, value in values.items()
+        )
 
     def insert(self, target: Target, image: RowImage) -> None:
         columns = [c for c in target.columns if c.name in image.columns and not c.generated]

@@ -91,6 +91,10 @@ class ActingSqlite:
         except _Locked as error:
             return [RowDone(image.row_id, "failed", str(error), image) for image in images]
 
+    def has(self, table: str, id_columns: Sequence[str], row_id: str, values: Mapping[str, Any]) -> bool:
+        with self._session("BEGIN") as session:
+            return session.has(session.target(table, id_columns), [row_id], values).get(row_id, False)
+
     def restore(self, images: Sequence[RowImage]) -> list[RowDone]:
         try:
             with self._session("BEGIN IMMEDIATE") as session:
@@ -257,12 +261,19 @@ class SqliteSession:
         ids = ", ".join(column.text for column in target.ids)
         sql = f"UPDATE {target.sql} SET {sets} WHERE {these} AND {permitted} RETURNING {ids}"
         changed = self._connection.execute(sql, [*new, *parameters, *also]).fetchall()
-        # Asked afterwards: RETURNING is written before the triggers that follow an update.
-        took = " AND ".join(f"{quote(name)} IS ?" for name in values)
-        found = self._connection.execute(f"SELECT {ids}, {took} FROM {target.sql} WHERE {these}", [*new, *parameters])
-        has = {row[:-1]: bool(row[-1]) for row in found}
+        has = self.has(target, row_ids, values)  # afterwards: RETURNING is written before the triggers that follow
         asked = by_texts(row_ids, len(target.ids))
-        return {asked[texts]: has.get(row, False) for row in changed if (texts := _id_texts(row)) in asked}
+        rows = [asked[texts] for row in changed if (texts := _id_texts(row)) in asked]
+        return {row_id: has.get(row_id, False) for row_id in rows}
+
+    def has(self, target: Target, row_ids: Sequence[str], values: Mapping[str, Any]) -> dict[str, bool]:
+        these, parameters = self.these(target, row_ids)
+        ids = ", ".join(column.text for column in target.ids)
+        took = " AND ".join(f"{quote(name)} IS ?" for name in values)
+        new = [_stored(value) for value in values.values()]
+        found = self._connection.execute(f"SELECT {ids}, {took} FROM {target.sql} WHERE {these}", [*new, *parameters])
+        asked = by_texts(row_ids, len(target.ids))
+        return {asked[texts]: bool(row[-1]) for row in found if (texts := _id_texts(row[:-1])) in asked}
 
     def insert(self, target: Target, image: RowImage) -> None:
         columns = [c.name for c in target.columns if c.name in image.columns and not c.generated]

@@ -143,24 +143,30 @@ class PostgresDatabase:
     @contextmanager
     def reading_session(self, exported: str) -> Iterator[adbc.Connection]:
         """A session for one bulk read, inside the exported snapshot."""
+        with self.bulk_session() as connection:
+            with self._explained(), connection.cursor() as cursor:
+                cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                cursor.execute(f"SET TRANSACTION SNAPSHOT '{exported}'")
+                cursor.execute(set_local(self.settings))
+                cursor.fetchall()
+            yield connection
+
+    @contextmanager
+    def bulk_session(self, name: str = "maintenance bulk read") -> Iterator[adbc.Connection]:
+        """A session of the driver that speaks Arrow; whatever it has not committed ends with it."""
         # libpq's own form: SQLAlchemy writes a blank in a URL as '+', which libpq does not read as one.
         parts = {
             "connect_timeout": CONNECT_SECONDS,
             **self._url.translate_connect_args(database="dbname", username="user"),
             **self._url.query,
             "client_encoding": "UTF8",
-            "application_name": "maintenance bulk read",
+            "application_name": name,
         }
         escaped = {name: str(value).replace("\\", "\\\\").replace("'", "\\'") for name, value in parts.items()}
         conninfo = " ".join(f"{name}='{value}'" for name, value in escaped.items())
         with self._explained():
             connection = adbc.connect(conninfo, autocommit=True)
         try:
-            with self._explained(), connection.cursor() as cursor:
-                cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                cursor.execute(f"SET TRANSACTION SNAPSHOT '{exported}'")
-                cursor.execute(set_local(self.settings))
-                cursor.fetchall()
             yield connection
         finally:
             connection.close()
@@ -184,6 +190,11 @@ class PostgresSnapshot:
         self._connection = connection
         self._exported = exported
         self._open = ExitStack()
+
+    @property
+    def connection(self) -> Connection:
+        """The session that holds the transaction, for small questions to the catalogs."""
+        return self._connection
 
     def table(self, name: str) -> Table | None:
         schema, table = name_parts(name)

@@ -1,10 +1,10 @@
 """Acts on files below a folder.
 
-Every path is opened folder by folder from the root, and no link is followed on the way: an act cannot
-leave the root. Whatever was checked is checked on the very entry that is then linked or unlinked, in the
-system call before. Quarantine links the file into the quarantine and unlinks the original: the
-content, the owner and the time of modification stay, and a crash leaves two names of one file. Where
-links are not possible the file is copied. Folders that become empty stay: an application may expect them.
+Every path is opened as `places.at` does, so an act cannot leave the root. Whatever was checked is
+checked on the very entry that is then linked or unlinked, in the system call before. Quarantine links the
+file into the quarantine and unlinks the original: the content, the owner and the time of modification stay,
+and a crash leaves two names of one file. Where links are not possible the file is copied. Folders that
+become empty stay: an application may expect them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import stat
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -34,45 +32,9 @@ from maintenance_defs.stores.acting import (
     refuse_wrong_keys,
 )
 from maintenance_defs.stores.acting_move import move, same_content
-from maintenance_defs.stores.base import Capabilities, ObjectFacts
+from maintenance_defs.stores.base import Capabilities
 from maintenance_defs.stores.local import LocalStore
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe would block
-_NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
-_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
-
-
-class _Place:
-    """A name in an open folder: what is checked and what is acted on cannot come apart by a renamed parent."""
-
-    def __init__(self, folder: int, name: str, key: str) -> None:
-        self.folder, self.name, self.key = folder, name, key
-
-    def stat(self) -> os.stat_result | None:
-        """None where there is no regular file."""
-        try:
-            found = os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
-        except OSError as error:
-            if error.errno in _NOT_THERE:
-                return None
-            raise
-        return found if stat.S_ISREG(found.st_mode) else None
-
-    def facts(self) -> ObjectFacts | None:
-        found = self.stat()
-        return None if found is None else _facts(self.key, found)
-
-    def unlink(self) -> None:
-        os.unlink(self.name, dir_fd=self.folder)
-
-    def open(self, flags: int = _FILE) -> int:
-        return os.open(self.name, flags, 0o600, dir_fd=self.folder)
-
-
-def _facts(key: str, found: os.stat_result) -> ObjectFacts:
-    return ObjectFacts(key, found.st_size, _EPOCH + timedelta(microseconds=found.st_mtime_ns // 1000), None)
+from maintenance_defs.stores.places import EPOCH, NO_LINKS, Place, at, facts_of, write_file
 
 
 class LocalActing:
@@ -124,7 +86,7 @@ class LocalActing:
         copy = own_copy(undo, seen.key)
 
         def act() -> Done:
-            with self._at(copy) as place:
+            with at(self.reading, copy) as place:
                 now = place.facts() if place else None
                 if place is None or now is None:
                     return Done(seen.key, "already_absent")
@@ -138,7 +100,7 @@ class LocalActing:
 
     def fetch(self, seen: Seen, target: Path) -> Traits | Done:
         def act() -> Done:
-            with self._at(seen.key) as place:
+            with at(self.reading, seen.key) as place:
                 before = place.facts() if place else None
                 if place is None or before is None:
                     return Done(seen.key, "already_absent")
@@ -155,13 +117,13 @@ class LocalActing:
 
     def receive(self, key: str, source: Path, traits: Traits) -> str | None:
         def act() -> Done:
-            with self._at(key, make=True) as place:
+            with at(self.reading, key, make=True) as place:
                 assert place is not None  # noqa: S101  # made
                 if place.stat() is None:
                     with source.open("rb") as data:
-                        at = traits.modified_at
-                        micros = (at - _EPOCH) // timedelta(microseconds=1) if at else None
-                        _write(data.fileno(), place, micros * 1000 if micros is not None else None)
+                        modified = traits.modified_at
+                        micros = (modified - EPOCH) // timedelta(microseconds=1) if modified else None
+                        write_file(data.fileno(), place, micros * 1000 if micros is not None else None)
                 with os.fdopen(place.open(), "rb") as mine, source.open("rb") as theirs:
                     if not same_content(mine, theirs):
                         return Done(key, "failed", "occupied: other bytes are under the target key")
@@ -173,7 +135,7 @@ class LocalActing:
     # -- one object
 
     def _delete(self, seen: Seen) -> Done:
-        with self._at(seen.key) as place:
+        with at(self.reading, seen.key) as place:
             now = place.facts() if place else None
             if place is None or now is None:
                 return Done(seen.key, "already_absent")
@@ -184,7 +146,7 @@ class LocalActing:
 
     def _quarantine(self, seen: Seen, copy_key: str) -> Done:
         undo = {"kind": "copy", "key": copy_key, "size_bytes": str(seen.size_bytes)}
-        with self._at(seen.key) as place, self._at(copy_key, make=bool(place and place.stat())) as copy:
+        with at(self.reading, seen.key) as place, at(self.reading, copy_key, make=bool(place and place.stat())) as copy:
             before = place.stat() if place else None
             kept = copy.facts() if copy else None
             if place is None or before is None:
@@ -193,7 +155,7 @@ class LocalActing:
                 return Done(seen.key, "already_absent")
             if copy is None:
                 return Done(seen.key, "skipped_changed", "came back while it was looked at")
-            if different := changed(seen, _facts(seen.key, before)):
+            if different := changed(seen, facts_of(seen.key, before)):
                 return Done(seen.key, "skipped_changed", f"changed: {different}")
             made = kept is None and self._link_or_copy(place, copy)
             if not self._equal(place, copy, before):
@@ -215,11 +177,11 @@ class LocalActing:
         return Done(seen.key, "quarantined", None, undo)
 
     def _restore(self, key: str, copy_key: str) -> Done:
-        with self._at(copy_key) as copy:
+        with at(self.reading, copy_key) as copy:
             kept = copy.stat() if copy else None
             if copy is None or kept is None:
-                return Done(key, "failed", "the quarantined copy is gone")
-            with self._at(key, make=True) as place:
+                return Done(key, "already_absent", "the quarantined copy is gone")
+            with at(self.reading, key, make=True) as place:
                 assert place is not None  # noqa: S101  # made
                 try:
                     self._link_or_copy(copy, place)
@@ -233,18 +195,18 @@ class LocalActing:
         self._tidy(copy_key)
         return Done(key, "restored")
 
-    def _link_or_copy(self, source: _Place, target: _Place) -> bool:
+    def _link_or_copy(self, source: Place, target: Place) -> bool:
         """A second name of the file, or a synced copy of it. Raises FileExistsError: never overwrites."""
         try:
             os.link(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder, follow_symlinks=False)
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             with os.fdopen(source.open(), "rb") as data:
-                _write(data.fileno(), target)
+                write_file(data.fileno(), target)
         return True
 
-    def _equal(self, one: _Place, two: _Place, expected: os.stat_result, *, times: bool = True) -> bool:
+    def _equal(self, one: Place, two: Place, expected: os.stat_result, *, times: bool = True) -> bool:
         """Whether two names have the same content; of one file, or byte by byte."""
         first, second = one.stat(), two.stat()
         if first is None or second is None or first.st_size != expected.st_size or second.st_size != expected.st_size:
@@ -255,42 +217,6 @@ class LocalActing:
             return False
         with os.fdopen(one.open(), "rb") as mine, os.fdopen(two.open(), "rb") as theirs:
             return same_content(mine, theirs)
-
-    # -- places
-
-    @contextmanager
-    def _at(self, key: str, *, make: bool = False) -> Iterator[_Place | None]:
-        """The name that a key stands for; None when a folder on the way is missing, a link or no folder.
-
-        make: create missing folders. A link on the way is an error then, never a way out.
-        """
-        *folders, name = key.split("/")
-        if "\0" in key or any(part in ("", ".", "..") for part in (*folders, name)):
-            if make:
-                raise OSError(errno.EINVAL, "no file can have this name")
-            yield None
-            return
-        self.reading.root_facts()  # a file is only gone while its root is there
-        here = os.open(self.reading.root, _FOLDER)
-        try:
-            for folder in folders:
-                if make:
-                    with suppress(FileExistsError):
-                        os.mkdir(folder, dir_fd=here)
-                try:
-                    inner = os.open(folder, _FOLDER, dir_fd=here)
-                except OSError as error:
-                    if make or error.errno not in _NOT_THERE:
-                        raise
-                    break
-                os.close(here)
-                here = inner
-            else:
-                yield _Place(here, name, key)
-                return
-            yield None
-        finally:
-            os.close(here)
 
     def _trying(self, key: str, act: Callable[[], Done]) -> Done:
         try:
@@ -308,7 +234,7 @@ class LocalActing:
         folder = copy_key.rpartition("/")[0]
         with suppress(OSError, StoreUnavailable):
             while folder + "/" != QUARANTINE:
-                with self._at(folder) as place:
+                with at(self.reading, folder) as place:
                     if place is None:
                         return
                     os.rmdir(place.name, dir_fd=place.folder)
@@ -317,30 +243,3 @@ class LocalActing:
 
 def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _write(source: int, target: _Place, mtime_ns: int | None = None) -> None:
-    """A synced copy with mode and times, complete before it has its name. Raises FileExistsError."""
-    part = _Place(target.folder, f".part-{uuid.uuid4().hex}", target.key)
-    like = os.fstat(source)
-    try:
-        with os.fdopen(part.open(os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC), "wb") as out:
-            with os.fdopen(os.dup(source), "rb") as data:
-                shutil.copyfileobj(data, out)
-            out.flush()
-            os.fchmod(out.fileno(), stat.S_IMODE(like.st_mode))
-            at = like.st_mtime_ns if mtime_ns is None else mtime_ns
-            os.utime(out.fileno(), ns=(at, at))
-            os.fsync(out.fileno())
-        try:
-            os.link(part.name, target.name, src_dir_fd=part.folder, dst_dir_fd=part.folder)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            if target.stat() is not None:
-                raise FileExistsError(errno.EEXIST, "taken") from None
-            os.rename(part.name, target.name, src_dir_fd=part.folder, dst_dir_fd=part.folder)
-        os.fsync(target.folder)
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()

@@ -98,6 +98,27 @@ class LocalStore:
         modified_at = _EPOCH + timedelta(microseconds=facts.st_mtime_ns // 1000)
         return ObjectFacts(key, facts.st_size, modified_at, None)
 
+    def read_range(self, key: str, start: int, length: int) -> bytes | None:
+        if self.head(key) is None:
+            return None
+        try:
+            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _broken(self.display_url, error) from error
+        try:
+            parts = []
+            while length and (part := os.pread(descriptor, length, start)):
+                parts.append(part)
+                start += len(part)
+                length -= len(part)
+            return b"".join(parts)
+        except OSError as error:
+            raise _broken(self.display_url, error) from error
+        finally:
+            os.close(descriptor)
+
     def clock(self) -> datetime:
         return datetime.now(UTC)
 

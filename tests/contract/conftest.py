@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from maintenance_defs.core.declaration import Store
 from maintenance_defs.stores import open_store
+from maintenance_defs.stores.acting import ActingStore, open_acting
 from maintenance_defs.stores.base import Capabilities, ObjectStore
+from maintenance_defs.stores.immutable import ImmutableStore, open_immutable
 from tests.support import real_servers
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, client, moto_server, rclone_server, seed
 
@@ -177,3 +180,65 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]
             server.access_key,
             server.secret_key,
         )
+
+
+@dataclass
+class Bucket:
+    """A store to act on, and a client of somebody else."""
+
+    subject: Subject
+    theirs: Any = None  # boto3, where the store is S3
+    versioned: bool = False
+    gaps: frozenset[str] = field(default=frozenset())
+
+    @property
+    def name(self) -> str:
+        return self.subject.url.removeprefix("s3://").partition("?")[0]
+
+    def open(self) -> ActingStore:
+        values = {"URL": self.subject.url} | self.subject.variables
+        return open_acting("media", self._declared(), lambda variable, _: values[variable])
+
+    def open_immutable(self, **more: Any) -> ImmutableStore:
+        values = {"URL": self.subject.url} | self.subject.variables
+        return open_immutable("media", self._declared(), lambda variable, _: values[variable], **more)
+
+    def _declared(self) -> Store:
+        credentials = {"access_key_env": "AK", "secret_key_env": "SK"} if "SK" in self.subject.variables else None
+        return Store.model_validate({"url_env": "URL", "scopes": SCOPES, "credentials": credentials})
+
+    def put(self, key: str, body: bytes) -> None:
+        self.subject.put(key, body)
+
+    def body(self, store: ActingStore, key: str, folder: Path) -> bytes:
+        target = folder / uuid.uuid4().hex
+        store.reading.get_file(key, target)
+        return target.read_bytes()
+
+
+@pytest.fixture(
+    params=["local", "moto", "moto-versioned", "rclone"]
+    + [pytest.param(one, marks=pytest.mark.real) for one in ("swift", "ceph", "ceph-versioned", "azurite")]
+)
+def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
+    kind, _, versioned = request.param.partition("-")
+    if kind == "local":
+        yield Bucket(local_subject(tmp_path / "files"))
+        return
+    if kind == "azurite":
+        yield Bucket(azure_subject(request.getfixturevalue("azurite")))
+        return
+    capabilities: Any = None  # found by probing: the reading suite proves what
+    if kind in ("moto", "rclone"):
+        endpoint = request.getfixturevalue("moto_endpoint" if kind == "moto" else "rclone")
+        endpoint = endpoint if kind == "moto" else endpoint[0]
+        subject = s3_subject(kind, endpoint, capabilities)
+    else:
+        server: real_servers.RealS3 = request.getfixturevalue(kind)
+        endpoint = server.endpoint
+        subject = s3_subject(kind, endpoint, capabilities, server.access_key, server.secret_key)
+    boto = client(endpoint, subject.variables["AK"], subject.variables["SK"])
+    made = Bucket(subject, boto, bool(versioned))
+    if versioned:
+        boto.put_bucket_versioning(Bucket=made.name, VersioningConfiguration={"Status": "Enabled"})
+    yield made

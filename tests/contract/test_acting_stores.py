@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from maintenance_defs.core.declaration import Store
 from maintenance_defs.core.errors import Refused
-from maintenance_defs.stores.acting import QUARANTINE, ActingStore, Done, Seen, open_acting
+from maintenance_defs.stores.acting import QUARANTINE, ActingStore, Done, Seen
 from maintenance_defs.stores.base import ObjectFacts
-from tests.contract.conftest import ODD_KEYS, SCOPES, Subject, azure_subject, local_subject, s3_subject
-from tests.support import real_servers
-from tests.support.servers import client
+from tests.contract.conftest import ODD_KEYS, Bucket, local_subject
 
 RUN = "2026-01-02-run.1"
 TRAITS = {
@@ -26,34 +21,6 @@ TRAITS = {
     "ContentDisposition": "attachment",
     "Metadata": {"owner": "somebody"},
 }
-
-
-@dataclass
-class Bucket:
-    """A store to act on, and a client of somebody else."""
-
-    subject: Subject
-    theirs: Any = None  # boto3, where the store is S3
-    versioned: bool = False
-    gaps: frozenset[str] = field(default=frozenset())
-
-    @property
-    def name(self) -> str:
-        return self.subject.url.removeprefix("s3://").partition("?")[0]
-
-    def open(self) -> ActingStore:
-        values = {"URL": self.subject.url} | self.subject.variables
-        credentials = {"access_key_env": "AK", "secret_key_env": "SK"} if "SK" in values else None
-        declared = Store.model_validate({"url_env": "URL", "scopes": SCOPES, "credentials": credentials})
-        return open_acting("media", declared, lambda variable, _: values[variable])
-
-    def put(self, key: str, body: bytes) -> None:
-        self.subject.put(key, body)
-
-    def body(self, store: ActingStore, key: str, folder: Path) -> bytes:
-        target = folder / uuid.uuid4().hex
-        store.reading.get_file(key, target)
-        return target.read_bytes()
 
 
 def keys(store: ActingStore) -> list[str]:
@@ -80,34 +47,6 @@ def see(store: ActingStore, *wanted: str) -> list[Seen]:
 
 def outcomes(done: list[Done]) -> list[tuple[str, str]]:
     return [(one.key, one.outcome) for one in done]
-
-
-@pytest.fixture(
-    params=["local", "moto", "moto-versioned", "rclone"]
-    + [pytest.param(one, marks=pytest.mark.real) for one in ("swift", "ceph", "ceph-versioned", "azurite")]
-)
-def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
-    kind, _, versioned = request.param.partition("-")
-    if kind == "local":
-        yield Bucket(local_subject(tmp_path / "files"))
-        return
-    if kind == "azurite":
-        yield Bucket(azure_subject(request.getfixturevalue("azurite")))
-        return
-    capabilities: Any = None  # found by probing: the reading suite proves what
-    if kind in ("moto", "rclone"):
-        endpoint = request.getfixturevalue("moto_endpoint" if kind == "moto" else "rclone")
-        endpoint = endpoint if kind == "moto" else endpoint[0]
-        subject = s3_subject(kind, endpoint, capabilities)
-    else:
-        server: real_servers.RealS3 = request.getfixturevalue(kind)
-        endpoint = server.endpoint
-        subject = s3_subject(kind, endpoint, capabilities, server.access_key, server.secret_key)
-    boto = client(endpoint, subject.variables["AK"], subject.variables["SK"])
-    made = Bucket(subject, boto, bool(versioned))
-    if versioned:
-        boto.put_bucket_versioning(Bucket=made.name, VersioningConfiguration={"Status": "Enabled"})
-    yield made
 
 
 def test_a_delete_takes_what_was_seen_and_nothing_else(bucket: Bucket) -> None:
@@ -296,6 +235,18 @@ def test_a_purge_takes_the_quarantined_copy_and_nothing_else(bucket: Bucket, tmp
         with pytest.raises(Refused):
             store.restore("in/x", {"kind": "copy", "key": f"{QUARANTINE}{RUN}/../in/x"})
     assert theirs(store) == ["in/a", "in/b"]
+
+
+def test_neither_what_is_gone_for_good_nor_what_is_older_comes_back(bucket: Bucket) -> None:  # I02
+    bucket.put("in/a", b"older")
+    bucket.put("in/a", b"the newer one")
+    store = bucket.open()
+    seen = see(store, "in/a")
+    undo = store.quarantine(seen, RUN)[0].undo
+    assert undo is not None
+    assert store.purge(undo, seen[0]) == Done("in/a", "purged")
+    assert store.restore("in/a", undo).outcome == "already_absent"
+    assert theirs(store) == []
 
 
 def test_a_quarantine_that_ended_in_the_middle_is_completed_with_one_copy(bucket: Bucket) -> None:  # F16

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,6 +47,7 @@ class FileRow:
     ended_at: datetime | None = None
     ended_why: str | None = None
     object_gone_at: datetime | None = None
+    footer_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,17 +86,18 @@ class Files(Part):
     """Recording, publishing and ending files; looking values up; schema versions; periods seen."""
 
     def store_files(
-        self, unit: UnitRow, owner: str, files: Sequence[FileRow], groups: Iterable[Group], **values: Any
+        self, unit: UnitRow, owner: str, files: Sequence[FileRow], held: Iterable[Group], **values: Any
     ) -> None:
         """The unit is `exported`, with these files, which nobody reads yet; in one transaction. Raises LeaseLost.
 
+        held: whose rows are in which file. values: further columns of the unit.
         A file that is live and came out the same again stays live; one that had ended is `stored` anew.
         """
         with self._write() as connection:
             ours = sa.select(file.c.id).where(file.c.unit_id == unit.id, file.c.state == "stored")
             connection.execute(group.delete().where(group.c.file_id.in_(ours)))
             connection.execute(file.delete().where(file.c.unit_id == unit.id, file.c.state == "stored"))
-            groups = list(groups)
+            held = list(held)
             for one in files:
                 same = (file.c.system == one.system, file.c.store == one.store, file.c.key_hash == key_hash(one.key))
                 known = connection.execute(sa.select(file).where(*same)).one_or_none()
@@ -107,8 +110,8 @@ class Files(Part):
                 if known.state != "live":
                     changes |= {"state": "stored", "ended_at": None, "ended_why": None, "object_gone_at": None}
                 connection.execute(file.update().where(*same).values(**changes))
-                groups = [g for g in groups if g.file_id != one.id]  # those of the known row stand
-            rows = [asdict(g) | {"high": str(g.high), "low": str(g.low)} for g in groups]
+                held = [g for g in held if g.file_id != one.id]  # those of the known row stand
+            rows = [asdict(g) | {"high": str(g.high), "low": str(g.low)} for g in held]
             if rows:
                 connection.execute(group.insert(), rows)
             advance(connection, unit.id, owner, "exported", self._clock(), **values)
@@ -120,7 +123,8 @@ class Files(Part):
         """
         with self._write() as connection:
             now = self._clock()
-            mine = sa.select(file.c.id).where(file.c.unit_id == unit.id, file.c.state == "stored")
+            # A file that came out the same again has its entries already.
+            mine = sa.select(file.c.id).where(file.c.unit_id == unit.id, file.c.generation == unit.generation)
             connection.execute(index.delete().where(index.c.file_id.in_(mine)))
             page: list[dict[str, Any]] = []
             for entry in entries:
@@ -136,7 +140,20 @@ class Files(Part):
             connection.execute(ours.where(file.c.state == "stored").values(state="live"))
             advance(connection, unit.id, owner, "catalogued", now)
 
-    def replace_file(self, old_id: str, new: FileRow | None, groups: Sequence[Group], entries: Sequence[IndexRow],
+    def announce_file(self, new: FileRow) -> None:
+        """It is about to be stored: should the run be killed, its object is known and does not stay for ever."""
+        with self._write() as connection:
+            same = (file.c.system == new.system, file.c.store == new.store, file.c.key_hash == key_hash(new.key))
+            known = connection.execute(sa.select(file).where(*same).with_for_update()).one_or_none()
+            if known is None:
+                connection.execute(file.insert(), asdict(new) | {"key_hash": key_hash(new.key), "state": "stored"})
+            elif (known.id, known.unit_id, known.sha256) != (new.id, new.unit_id, new.sha256) or known.state == "live":
+                raise Refused("key_taken", f"{new.key} is the object of another file. Nothing was stored.")
+            else:
+                again = {"state": "stored", "ended_at": None, "ended_why": None, "object_gone_at": None}
+                connection.execute(file.update().where(*same).values(**again))
+
+    def replace_file(self, old_id: str, new: FileRow | None, groups: Sequence[Group], entries: Iterable[IndexRow],
                      why: str) -> None:  # fmt: skip
         """Readers see `new` instead of the old file, which is superseded; or nothing, where nothing is left of it.
 
@@ -150,12 +167,15 @@ class Files(Part):
                 raise Refused("not_live", f"archive file {old_id} is not live any more. Nothing was changed.")
             if new is not None:
                 values = asdict(new) | {"key_hash": key_hash(new.key), "state": "live"}
+                connection.execute(file.delete().where(file.c.id == new.id, file.c.state == "stored"))  # announced
+                connection.execute(group.delete().where(group.c.file_id == new.id))
+                connection.execute(index.delete().where(index.c.file_id == new.id))
                 connection.execute(file.insert(), values)
                 rows = [asdict(g) | {"high": str(g.high), "low": str(g.low)} for g in groups]
                 if rows:
                     connection.execute(group.insert(), rows)
-                for start in range(0, len(entries), PAGE):
-                    page = [asdict(e) | {"value_hash": key_hash(e.value)} for e in entries[start : start + PAGE]]
+                rest = iter(entries)
+                while page := [asdict(e) | {"value_hash": key_hash(e.value)} for e in islice(rest, PAGE)]:
                     connection.execute(index.insert(), page)
 
     def files(
@@ -175,6 +195,16 @@ class Files(Part):
         with self._engine.connect() as connection:
             row = connection.execute(sa.select(file).where(file.c.id == id)).one_or_none()
         return None if row is None else _row(FileRow, row)
+
+    def live_among(self, sha256s: Sequence[str]) -> set[str]:
+        """Those of these digests that a live file of any archive has."""
+        found: set[str] = set()
+        with self._engine.connect() as connection:
+            for start in range(0, len(sha256s), PAGE):
+                page = sha256s[start : start + PAGE]
+                query = sa.select(file.c.sha256).where(file.c.sha256.in_(page), file.c.state == "live")
+                found.update(connection.execute(query).scalars())
+        return found
 
     def groups(self, file_ids: Sequence[str]) -> list[Group]:
         """Of these files, by file and organisation."""
@@ -224,6 +254,17 @@ class Files(Part):
         with self._engine.connect() as connection:
             for page in connection.execution_options(yield_per=PAGE).execute(query).partitions():
                 yield from (_row(IndexRow, row) for row in page)
+
+    def index_sizes(self, system: str, archive: str) -> dict[str, int]:
+        """How many values of the lookup column each live file holds rows of: file id -> values."""
+        query = (
+            sa.select(index.c.file_id, sa.func.count(sa.distinct(index.c.value)))
+            .join(file, file.c.id == index.c.file_id)
+            .where(file.c.system == system, file.c.archive == archive, file.c.state == "live")
+            .group_by(index.c.file_id)
+        )
+        with self._engine.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def end_files(self, ids: Sequence[str], state: str, why: str) -> None:
         """`superseded` or `expired` (a tombstone): no reader sees them from now on. Ended ones stay as they are,

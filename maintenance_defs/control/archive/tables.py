@@ -68,6 +68,7 @@ class FileColumns(TypedColumns):
     key_hash: Named[str] = Column(sa.String(32))
     version_id: Named[str | None] = Column(sa.Text)
     sha256: Named[str] = Column(sa.String(64))
+    footer_sha256: Named[str | None] = Column(sa.String(64))  # of the footer alone, which has no checksum of its own
     size_bytes: Named[int] = Column(sa.BigInteger)
     rows: Named[int] = Column(sa.BigInteger)
     label: Named[str] = Column(ExactText)  # organisation, class or 'all', as the layout says
@@ -171,7 +172,7 @@ key = sa.Table("archive_key", metadata, KeyColumns, sa.Index("archive_key_owner"
 
 
 class ValueColumns(TypedColumns):
-    """One value of an archived column: where it is, and how far it came (stored, proven, slimmed, expired)."""
+    """One value of an archived column: where it is, and how far it came. See values.STATES."""
 
     system: Named[str] = Column(sa.Text, primary_key=True)
     archive: Named[str] = Column(sa.Text, primary_key=True)
@@ -181,6 +182,7 @@ class ValueColumns(TypedColumns):
     store: Named[str] = Column(sa.Text)
     key: Named[str] = Column(ExactText)
     sha256: Named[str] = Column(sa.String(64))  # of the value's text
+    slim_sha256: Named[str | None] = Column(sa.String(64))  # of the text of what stays in the row
     size_bytes: Named[int] = Column(sa.BigInteger)  # of the object
     value_bytes: Named[int] = Column(sa.BigInteger)
     dated_at: Named[datetime | None] = Column(UtcDateTime)

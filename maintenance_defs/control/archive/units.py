@@ -3,7 +3,10 @@
     planned -> exported -> verified -> catalogued -> detached -> removed -> expired
                                             └──────> removing ──────^
 
-A partition is detached, later dropped; where rows leave one by one the unit is `removing` from the first to the last.
+From `removed` a unit may be `returned`: its rows are in the table again, its files ended, and when they leave once
+more they are another part. A partition is detached, later dropped; where rows leave one by one the unit is
+`removing` from the first to the last.
+
 A step is recorded after it is true in the database or the store; a run that finds it true already records
 it and goes on (V4). Rows that changed since the export send a unit back to `planned`, with the next generation;
 its files stay live until the new ones are. `left_at` says from when on readers find its rows in the archive only.
@@ -22,7 +25,7 @@ from maintenance_defs.control.archive.tables import unit
 from maintenance_defs.control.retention.base import Part, instant
 from maintenance_defs.core.errors import Busy, LeaseLost, Refused
 
-STATES = ("planned", "exported", "verified", "catalogued", "detached", "removing", "removed", "expired")
+STATES = ("planned", "exported", "verified", "catalogued", "detached", "removing", "removed", "expired", "returned")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""Do the three agree that know where archived rows are: our catalogue, the store, the application's catalogue?
+
+The store is known by the newest complete inventory of the system: nothing is listed for it. It changes nothing.
+Source: S4-42, S4-53; archive hazards C41, V6, V11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from maintenance_defs.archive.cataloguing import count_catalogue, named_as
+from maintenance_defs.archive.doors import archive_database
+from maintenance_defs.archive.health import Sign
+from maintenance_defs.archive.planning import find_archive
+from maintenance_defs.control.archive import FileRow
+from maintenance_defs.control.home import Home
+from maintenance_defs.core.archive import Catalogue
+from maintenance_defs.core.declaration import System
+from maintenance_defs.reconcile.inventory import FILE
+
+UPLOADING = timedelta(days=1)  # so long an object may be there before it is recorded
+TOLD = 5  # problems in words; all are counted
+AGREEMENT = {
+    "store_agrees": "The store holds every live file of the archive, whole, and nothing that has expired.",
+    "catalogue_agrees": "The application's own catalogue names what the archive holds, entry by entry.",
+}
+
+
+def agreement(system: System, name: str, home: Home) -> Iterator[Sign]:
+    """All of AGREEMENT. Raises Refused (migration_missing), SourceUnavailable, ArtefactError."""
+    archive = find_archive(system, name)
+    state = home.control.archive
+    known = state.files(system.name, name, states=("stored", "live", "superseded", "expired"))
+    yield _store(system, archive.store, archive.path.split("{")[0], known, home)
+    if archive.catalogue is None:
+        yield Sign("catalogue_agrees", numbers={"entries": 0})
+        return
+    left = {unit.id for unit in state.units(system.name, name) if unit.left_at is not None}
+    sizes = state.index_sizes(system.name, name) if archive.lookup is not None else None
+    live = [file for file in known if file.state == "live"]
+    with archive_database(system, home).snapshot() as snapshot:
+        named = count_catalogue(snapshot.connection, archive.catalogue, archive.path.split("{")[0])
+    yield _catalogue(archive.catalogue, live, left, sizes, named)
+
+
+def _store(system: System, store: str, below: str, known: list[FileRow], home: Home) -> Sign:
+    inventory = home.control.latest(system.name, "inventory", store, verdict="complete")
+    if inventory is None or inventory.uri is None:
+        what = f"store {store} has not been listed yet, so nothing is known. Run: maintain reconcile {system.name}."
+        return Sign("store_agrees", (what,) if known else (), {"files": len(known)}, severe=False)
+    began = inventory.started_at
+    expected = {file.key: file for file in known}
+    wrong: list[str] = []
+    strangers = 0
+    path = home.artefacts.local(inventory.uri, inventory.digest) / FILE
+    for row in _listed(path, below):
+        file = expected.pop(row["key"], None)
+        if file is None:
+            strangers += row["modified_at"] is not None and row["modified_at"] < began - UPLOADING
+        elif file.state == "live" and row["size_bytes"] not in (None, file.size_bytes):
+            wrong.append(f"{file.key} has {row['size_bytes']:,} bytes, {file.size_bytes:,} were archived.")
+        elif file.state == "expired" and file.object_gone_at is not None and file.object_gone_at < began:
+            wrong.append(f"{file.key} has expired and is there again.")
+    gone = [file for file in expected.values() if file.state == "live" and file.created_at < began]
+    wrong += [f"{file.key} is not there; its rows are in no other place once they left their table." for file in gone]
+    problems = [f"{problem} Restore it from a copy of the store, then reconcile." for problem in wrong[:TOLD]]
+    if strangers:
+        problems.append(f"{strangers:,} objects below {below!r} are in no catalogue of ours; nothing reads them.")
+    numbers: dict[str, int | float | str] = {
+        "files": len(known), "wrong": len(wrong), "strangers": strangers, "listed": f"{began:%Y-%m-%d}",
+    }  # fmt: skip
+    return Sign("store_agrees", tuple(problems), numbers, severe=bool(wrong))
+
+
+def _listed(path: Any, below: str) -> Iterator[dict[str, Any]]:
+    """What the inventory has below the archive's own folder; a batch at a time."""
+    for batch in pq.ParquetFile(path).iter_batches(columns=["key", "size_bytes", "modified_at"]):
+        for row in batch.to_pylist():
+            if row["key"].startswith(below):
+                yield row
+
+
+def _catalogue(
+    catalogue: Catalogue, live: list[FileRow], left: set[str], sizes: Mapping[str, int] | None,
+    named: Mapping[str, int] | None,
+) -> Sign:  # fmt: skip
+    """Files of months that left are named by as many entries as values; no entry names what is not live."""
+    if named is None:
+        return Sign("catalogue_agrees", numbers={"entries": 0})
+    rest = dict(named)
+    problems = []
+    for file in live:
+        entries = rest.pop(named_as(catalogue, file.key), 0)
+        expected = sizes.get(file.id, 0) if sizes is not None else 1
+        if file.unit_id in left and entries != expected:
+            problems.append(f"{catalogue.table} names {file.key} {entries:,} times instead of {expected:,}.")
+    problems += [f"{catalogue.table} names {where}, which is not in the archive." for where in sorted(rest)]
+    told = [f"{problem} Our own catalogue is the truth." for problem in problems]
+    return Sign("catalogue_agrees", tuple(told[:TOLD]), {"entries": sum(named.values()), "wrong": len(problems)})

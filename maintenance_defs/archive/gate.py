@@ -1,0 +1,378 @@
+"""The gate of archives: an approved plan is claimed, each act is on the ledger before and after, units go on as far as
+they can. There is no dry run in here; exporting alone needs no consent, because nothing leaves (`run_archive`).
+
+Source: DESIGN 4; archive hazards C42, I118-I125; I6-I12.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from maintenance_defs.archive.doors import archive_database
+from maintenance_defs.archive.expiring import expire_file
+from maintenance_defs.archive.exporting import LEFT, Work, catalogue_unit, unit_of
+from maintenance_defs.archive.leaving import drop, go_on, leave
+from maintenance_defs.archive.planning import by_unit, find_archive, read_items
+from maintenance_defs.archive.survey import Survey, survey
+from maintenance_defs.control.archive import UnitRow
+from maintenance_defs.control.home import Home
+from maintenance_defs.control.retention import Intent, Outcome
+from maintenance_defs.control.retention.lease import PlanRow
+from maintenance_defs.control.retention.ledger import SUCCESS
+from maintenance_defs.core.archive import Archive
+from maintenance_defs.core.declaration import System, policy_digest
+from maintenance_defs.core.errors import AsOfInTheFuture, Busy, Held, LeaseLost, MaintenanceError, Refused
+from maintenance_defs.core.quantities import format_instant
+from maintenance_defs.core.retention_rules import enabled_by
+
+LEASE_SECONDS = 300.0  # renewed while a unit is at work; a killed run blocks for so long
+GOOD = (*SUCCESS, "skipped_changed", "skipped_held", "skipped_kept")
+
+Progress = Callable[[int], None]
+Log = Callable[[str], None]
+Line = Mapping[str, Any]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _silent(_: Any) -> None:
+    return None
+
+
+@dataclass
+class Execution:
+    """What a run did. state: done or partial, or nothing where the plan had been executed already."""
+
+    plan: PlanRow
+    state: str
+    counts: dict[str, int] = field(default_factory=dict)
+    by_act: dict[str, dict[str, int]] = field(default_factory=dict)
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    message: str | None = None
+    seconds: float = 0.0
+
+    def add(self, line: Line, outcome: str, detail: str | None) -> None:
+        self.counts[outcome] = self.counts.get(outcome, 0) + 1
+        acts = self.by_act.setdefault(line["act"], {})
+        acts[outcome] = acts.get(outcome, 0) + 1
+        if outcome not in SUCCESS:
+            what = {"act": line["act"], "label": line["label"], "organisation": line["organisation"]}
+            self.problems.append({**what, "outcome": outcome, "detail": detail})
+
+
+def execute(
+    system: System,
+    plan_id: str,
+    home: Home,
+    *,
+    run_id: str,
+    owner: str | None = None,
+    progress: Progress = _silent,
+    log: Log = _silent,
+    clock: Callable[[], datetime] = _utc_now,
+    lease_seconds: float = LEASE_SECONDS,
+) -> Execution:
+    """Do what an approved plan of an archive says, as far as it is still right. May be run again.
+
+    progress: called with the units done. log: a sentence a unit.
+    Raises Refused (not approved, expired, changed, paused, disabled, busy) before anything was done. A unit that
+    fails leaves the others to go on; the plan is then `partial`.
+    """
+    began = time.monotonic()
+    state = home.control.retention
+    plan = state.plan(plan_id)
+    if plan.system != system.name:
+        raise Refused("wrong_system", f"plan {plan_id} is of {plan.system}, not of {system.name}. Nothing was done.")
+    archive = find_archive(system, plan.policy)
+    if plan.state == "done":
+        return Execution(plan, "done", message="it was executed already; nothing was done")
+    may_act(system, archive, plan, home)
+    items = read_items(home, plan)
+    owner = owner or f"{run_id}-{uuid.uuid4().hex[:8]}"
+    if not state.claim(plan_id, owner, lease_seconds, run_id=run_id):
+        return Execution(state.plan(plan_id), "done", message="it was executed already; nothing was done")
+    approval = state.approval_of(plan_id)
+    chosen = None if approval is None or approval.units is None else set(approval.units)
+    work = Work(system, plan.policy, home, owner, plan.as_of, run_id, log, lease_seconds)
+    run = _Run(work, plan, lease_seconds, clock)
+    done = Execution(plan, "partial")
+    try:
+        for unit, lines in by_unit(items):
+            if chosen is None or unit in chosen:
+                run.do(unit, lines, done)
+                progress(1)
+        good = all(outcome in GOOD for outcome in done.counts)
+        done.state = "done" if good else "partial"
+        _remember_periods(work, items)
+    except BaseException as error:
+        with suppress(MaintenanceError, sa.exc.SQLAlchemyError):
+            run.end("partial", str(error) or type(error).__name__)
+        raise
+    why = dict.fromkeys(str(problem["detail"]) for problem in done.problems)  # one cause may stop many
+    run.end(done.state, None if done.state == "done" else " ".join(list(why)[:3]))
+    done.plan, done.seconds = state.plan(plan_id), round(time.monotonic() - began, 3)
+    return done
+
+
+def run_archive(
+    system: System,
+    name: str,
+    home: Home,
+    *,
+    run_id: str,
+    as_of: datetime,
+    label: str | None = None,
+    progress: Progress = _silent,
+    log: Log = _silent,
+) -> list[UnitRow]:
+    """Export, prove and catalogue every cold month, or the one named `label`; nothing leaves its table.
+
+    Units that are catalogued or have left already are returned as they are; a late lane in which nothing has
+    arrived is no unit (I119). Raises AsOfInTheFuture, and like `catalogue_unit`, after the other months were tried
+    (I123).
+    """
+    archive = find_archive(system, name)
+    if as_of > _utc_now():
+        raise AsOfInTheFuture(f"as-of {format_instant(as_of)} lies after the clock. Nothing was archived.")
+    owner = f"{run_id}-{uuid.uuid4().hex[:8]}"
+    work = Work(system, name, home, owner, as_of, run_id, log)
+    if pause := home.control.retention.paused(system.name, name):
+        raise Refused("paused", f"{pause.words()}. Nothing was done.")
+    found = _survey(system, archive, home)
+    left = {
+        (unit.lower, unit.upper)
+        for unit in home.control.archive.units(system.name, name)
+        if unit.source == found.source and unit.state in LEFT
+    }
+    cold = [
+        span
+        for span in found.spans
+        if span.upper <= as_of - archive.hot and label in (None, span.label)
+        if span.total or (span.lower, span.upper) not in left
+    ]
+    units: list[UnitRow] = []
+    first: MaintenanceError | None = None
+    for span in cold:
+        unit = unit_of(work, found, span)
+        try:
+            with _at_work(work, unit) as mine:
+                units.append(catalogue_unit(work, mine))
+        except Busy:
+            raise
+        except MaintenanceError as error:
+            log(str(error))
+            first = first or error
+        progress(1)
+    if first is not None:
+        raise first
+    return units
+
+
+class _Run:
+    """One execution of one plan."""
+
+    def __init__(self, work: Work, plan: PlanRow, lease_seconds: float, clock: Callable[[], datetime]) -> None:
+        self.work, self.plan, self.lease_seconds, self.clock = work, plan, lease_seconds, clock
+        self.state = work.home.control.retention
+        self.archive = work.archive
+        self.open = {(one.intent.unit, one.intent.step): one.seq for one in self.state.open_intents(plan.id)}
+        self.finished = self._finished()
+
+    def do(self, unit: int, lines: Sequence[Line], done: Execution) -> None:
+        """One unit of the plan: intents, the acts, outcomes. What an earlier run finished is not repeated."""
+        todo = [(step, line) for step, line in enumerate(lines) if (unit, step) not in self.finished]
+        if not todo:
+            return
+        self.state.renew(self.plan.id, self.work.owner, self.lease_seconds)
+        try:
+            seqs = self._intents(unit, todo)
+        except Held as error:
+            for _, line in todo:
+                done.add(line, "skipped_held", str(error))
+            return
+        outcome, detail = self._act([line for _, line in todo])
+        outcomes = [Outcome(seqs[step], outcome, detail) for step, _ in todo]
+        self.state.outcomes(self.plan.id, self.work.owner, outcomes)
+        for _, line in todo:
+            done.add(line, outcome, detail)
+        if detail is not None:
+            self.work.log(detail)
+
+    def end(self, state: str, message: str | None) -> None:
+        for unit, step in list(self.open):  # units that an approval left out, or that were never reached
+            if (unit, step) not in self.finished:
+                seq = self.open[unit, step]
+                self.state.outcomes(self.plan.id, self.work.owner, [Outcome(seq, "failed", "it was broken off")])
+        self.state.release(self.plan.id, self.work.owner, state, message=message)
+
+    def _finished(self) -> set[tuple[int, int]]:
+        found: set[tuple[int, int]] = set()
+        for batch in self.state.acts(self.plan.id):
+            for row in batch.select(["unit", "step", "outcome"]).to_pylist():
+                if row["outcome"] in SUCCESS:
+                    found.add((row["unit"], row["step"]))
+        return found
+
+    def _intents(self, unit: int, todo: Sequence[tuple[int, Line]]) -> dict[int, int]:
+        """step -> seq; those of a killed run are taken up."""
+        known = {step: self.open.pop((unit, step)) for step, _ in todo if (unit, step) in self.open}
+        new = [(step, line) for step, line in todo if step not in known]
+        intents = [_intent(unit, step, line, self.archive) for step, line in new]
+        seqs = self.state.intents(self.plan.id, self.work.owner, intents) if intents else []
+        return known | {step: seq for (step, _), seq in zip(new, seqs, strict=True)}
+
+    def _act(self, lines: Sequence[Line]) -> tuple[str, str | None]:
+        try:
+            with _beating(self._beat, self.lease_seconds):
+                match lines[0]["act"]:
+                    case "archive" | "expire_rows":
+                        return self._leave(lines)
+                    case "drop":
+                        return self._drop(lines[0])
+                    case _:
+                        return self._expire(lines)
+        except LeaseLost:
+            raise
+        except MaintenanceError as error:
+            return ("skipped_changed" if getattr(error, "reason", "") in ("changed", "left") else "failed"), str(error)
+
+    def _leave(self, lines: Sequence[Line]) -> tuple[str, str | None]:
+        line, work = lines[0], self.work
+        found = _survey(work.system, self.archive, work.home)
+        if line["unit_id"] is not None:
+            unit = work.home.control.archive.unit(line["unit_id"])
+        else:
+            bounds = (line["relation"], line["lower"], line["upper"])
+            span = next((s for s in found.spans if (str(s.part), s.lower, s.upper) == bounds), None)
+            unit = unit_of(work, found, span) if span is not None else _left(work, found, line)
+        with _at_work(work, unit) as mine:
+            if mine.state in ("removed", "expired"):
+                return "already_absent", None
+            go_on(work, mine)
+            unit = catalogue_unit(work, mine)
+            _as_agreed(unit, lines)
+            if unit.state in ("catalogued", "removing"):
+                unit = leave(work, unit)
+            window = self.archive.undo_window
+            if unit.state == "detached" and unit.left_at is not None and not window:
+                unit = drop(work, unit)
+        return ("moved" if unit.state == "detached" else "deleted"), None
+
+    def _drop(self, line: Line) -> tuple[str, str | None]:
+        unit = self.work.home.control.archive.unit(line["unit_id"])
+        with _at_work(self.work, unit) as mine:
+            if mine.state == "removed":
+                return "already_absent", None
+            if mine.left_at is None:
+                return "skipped_changed", f"{mine.words()} was put back meanwhile; it was not dropped."
+            drop(self.work, catalogue_unit(self.work, mine))
+        return "deleted", None
+
+    def _expire(self, lines: Sequence[Line]) -> tuple[str, str | None]:
+        return expire_file(self.work, lines)
+
+    def _beat(self) -> None:
+        self.state.renew(self.plan.id, self.work.owner, self.lease_seconds)
+
+
+def _intent(unit: int, step: int, line: Line, archive: Archive) -> Intent:
+    is_file = line["act"] == "expire_file"
+    return Intent(
+        unit, step, line["act"], "object" if is_file else "rows",
+        store=archive.store if is_file else None, key=line["key"] if is_file else None,
+        table=archive.table, row_id=line["label"],
+        evidence={"rows": line["rows"], "reason": line["reason"], "unit_id": line["unit_id"]},
+        size_bytes=line["size_bytes"], tenant=line["organisation"] or None,
+    )  # fmt: skip
+
+
+def _as_agreed(unit: UnitRow, lines: Sequence[Line]) -> None:
+    """What is not archived because its time is over was agreed to, organisation by organisation (V14)."""
+    agreed = {line["organisation"]: line["rows"] for line in lines if line["act"] == "expire_rows"}
+    for group in unit.groups or []:
+        if not group["kept"] and group["rows"] > agreed.get(group["organisation"], 0):
+            raise Refused(
+                "changed",
+                f"{unit.words()} has {group['rows']:,} expired rows of {group['organisation']}, agreed were "
+                f"{agreed.get(group['organisation'], 0):,}. Nothing left its table: plan again.",
+            )
+
+
+def _left(work: Work, found: Survey, line: Line) -> UnitRow:
+    """The unit of a span that is not in its table any more: an earlier run's."""
+    for unit in reversed(work.home.control.archive.units(work.system.name, work.name)):
+        if (unit.source, unit.lower, unit.upper) == (found.source, line["lower"], line["upper"]) and unit.left_at:
+            return unit
+    raise Refused("changed", f"{line['relation']} {line['label']} is not there as it was planned. Nothing was done.")
+
+
+def _survey(system: System, archive: Archive, home: Home) -> Survey:
+    """Spans without a count, where partitions are the spans; rows by month need one."""
+    with archive_database(system, home).snapshot() as snapshot:
+        return survey(snapshot, archive, home.control.retention.holds(system.name))
+
+
+def may_act(system: System, archive: Archive, plan: PlanRow, home: Home) -> None:
+    """Raises Refused when the archive is off, paused, or declared otherwise since the plan."""
+    if not enabled_by(archive.enabled, archive.enabled_env, home.environment):
+        raise Refused("disabled", f"archive {plan.policy} of {system.name} is not enabled. Nothing was done.")
+    if plan.config_digest != policy_digest(system, plan.policy, {}):
+        raise Refused(
+            "declaration_changed",
+            f"the declaration of {system.name} has changed since plan {plan.id[:8]} was made. Nothing was done: plan "
+            f"again.",
+        )
+
+
+def _remember_periods(work: Work, items: Sequence[Line]) -> None:
+    """How long each organisation's rows are kept now: what is shorter later is noticed (G91)."""
+    with archive_database(work.system, work.home).snapshot() as snapshot:
+        found = survey(snapshot, work.archive, count=False)
+    known = {line["organisation"] for line in items if line["organisation"]} | set(found.periods.own)
+    keeps = {organisation: found.periods.words(organisation) for organisation in sorted(known)}
+    work.home.control.archive.remember_keeps(work.system.name, work.name, keeps)
+
+
+@contextmanager
+def _at_work(work: Work, unit: UnitRow) -> Iterator[UnitRow]:
+    """The unit, held by this run alone; given back with what it failed for."""
+    state = work.home.control.archive
+    mine = state.take_unit(unit.id, work.owner, work.lease_seconds)
+    try:
+        with _beating(lambda: state.renew_unit(unit.id, work.owner, work.lease_seconds), work.lease_seconds):
+            yield mine
+    except BaseException as error:
+        with suppress(MaintenanceError, sa.exc.SQLAlchemyError):
+            state.leave_unit(unit.id, work.owner, str(error) or type(error).__name__)
+        raise
+    state.leave_unit(unit.id, work.owner)
+
+
+@contextmanager
+def _beating(beat: Callable[[], None], lease_seconds: float) -> Iterator[None]:
+    """Call `beat` now and then while the body runs: a lease outlasts a long export. Whoever acts asks for it again."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(lease_seconds / 3):
+            with suppress(MaintenanceError, sa.exc.SQLAlchemyError):
+                beat()
+
+    thread = threading.Thread(target=run, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

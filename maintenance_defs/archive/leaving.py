@@ -1,0 +1,186 @@
+"""Rows leave their table: only what is proven and catalogued, and only while it is still what was proven (V1, V2).
+
+catalogued -> detached -> removed for a partition, catalogued -> removing -> removed row by row. A partition is read
+where it is until it is `detached`; while rows leave one by one the table's word counts, then the archive's (V6).
+Source: S4-45; archive_design 4 and 5; archive hazards A1-A6, C41, D51-D69, F78-F82.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import Connection
+
+from maintenance_defs.archive.doors import archive_database
+from maintenance_defs.archive.exporting import Work, again, part_now, partition_of, spool
+from maintenance_defs.archive.objects import fetch, open_archive_store
+from maintenance_defs.archive.registering import register_unit
+from maintenance_defs.archive.replacing import write_again
+from maintenance_defs.archive.rows.columns import read_columns
+from maintenance_defs.archive.rows.digest import Fingerprint, fingerprint
+from maintenance_defs.archive.rows.part import Part
+from maintenance_defs.archive.rows.row_ids import not_among, read_row_ids, write_kept
+from maintenance_defs.archive.survey import Survey, part_of, survey
+from maintenance_defs.control.archive import UnitRow
+from maintenance_defs.core.errors import Refused
+from maintenance_defs.core.quantities import count
+from maintenance_defs.databases.archiving import ArchiveDatabase
+from maintenance_defs.databases.partitions.catalog import read_partitioned
+from maintenance_defs.databases.partitions.deleting import delete_rows
+from maintenance_defs.databases.partitions.detaching import detach, repair
+from maintenance_defs.databases.partitions.making import open_late_lane
+from maintenance_defs.databases.partitions.parking import Parked, park
+from maintenance_defs.databases.partitions.preflight import preflight
+from maintenance_defs.databases.partitions.removing import drop_parked
+from maintenance_defs.databases.partitions.sql import ask
+
+TRIES = 3  # exports of a unit that keeps changing, in one run; the next run goes on
+
+
+def leave(work: Work, unit: UnitRow) -> UnitRow:
+    """Take a catalogued unit's rows out of their table. A detached partition waits to be dropped.
+
+    Raises Refused (blocked, default_partition, referenced, no_key, changes_on, …) and Mismatch; rows are then where
+    they were, or in both places, never in none.
+    """
+    register_unit(work, unit)
+    database = archive_database(work.system, work.home, write=True)
+    if unit.method == "rows":
+        return _delete(work, database, unit)
+    return _detach(work, database, unit)
+
+
+def go_on(work: Work, unit: UnitRow) -> None:
+    """Complete what a killed run left of a detach, so that the partition is either attached or parked (D52)."""
+    if unit.method != "partition" or unit.left_at is not None:
+        return
+    database, partition = archive_database(work.system, work.home, write=True), partition_of(unit)
+    repair(database, work.archive.table)
+    with database.transaction() as connection:
+        attached = read_partitioned(connection, work.archive.table).by_oid(partition.oid)
+        there = ask(connection, "SELECT FROM pg_class WHERE oid = CAST(%(oid)s AS oid)", oid=partition.oid)
+    if attached is None and there:
+        _park(work, database, unit)
+
+
+def _detach(work: Work, database: ArchiveDatabase, unit: UnitRow) -> UnitRow:
+    """Readers find the rows in the partition, attached or not, until `detached` says that the archive has them all."""
+    partition = partition_of(unit)
+    unit = _unchanged(work, unit)
+    with database.transaction() as connection:
+        table = read_partitioned(connection, work.archive.table)
+        obstacles = preflight(connection, table, partition) if table.by_oid(partition.oid) is not None else []
+    against = [o for o in obstacles if o.code != "default_partition" or not work.archive.allow_blocking_detach]
+    if against:
+        raise Refused(against[0].code, " ".join(o.message for o in against))
+    detach(database, work.archive.table, partition, blocking_allowed=work.archive.allow_blocking_detach)
+    _park(work, database, unit)
+    unit = _unchanged(work, unit)  # nobody can write to it any more
+    unit = work.home.control.archive.advance(unit.id, work.owner, "detached", left_at=work.home.control.now())
+    work.log(f"{unit.words()}: detached; its rows are read from the archive")
+    return unit
+
+
+def _park(work: Work, database: ArchiveDatabase, unit: UnitRow) -> None:
+    with database.transaction() as connection:
+        table = read_partitioned(connection, work.archive.table)
+    park(database, table, partition_of(unit), unit.id)
+    if table.default is None:  # else late rows have their place there
+        open_late_lane(database, work.archive.table, unit.lower, unit.upper, unit.id)
+
+
+def drop(work: Work, unit: UnitRow) -> UnitRow:
+    """Drop a detached unit's table, after its files were fetched back once more and its rows compared under lock."""
+    database = archive_database(work.system, work.home, write=True)
+    for _ in range(TRIES):
+        files_are_there(work, unit)
+        expected = Fingerprint(unit.rows or 0, unit.fingerprint or "")
+        work.home.control.archive.renew_unit(unit.id, work.owner, work.lease_seconds)
+        try:
+            drop_parked(database, unit.id, expected, partial(_contents, work, unit), actor=work.owner)
+        except Refused as refused:
+            if refused.reason != "differs":
+                raise
+            unit = again(work, unit)
+            continue
+        unit = work.home.control.archive.advance(unit.id, work.owner, "removed", removed_at=work.home.control.now())
+        work.log(f"{unit.words()}: {count(expected.rows, 'row')} dropped from the database")
+        return unit
+    raise _keeps_changing(unit)
+
+
+def files_are_there(work: Work, unit: UnitRow) -> None:
+    """Fetch every live file of the unit back and compare its bytes (C41). Raises naming the key that is not."""
+    store = open_archive_store(work.system, work.archive.store, work.home)
+    with TemporaryDirectory(prefix="archive-", dir=spool(work.home)) as folder:
+        for number, file in enumerate(work.home.control.archive.files(work.system.name, work.name, unit_id=unit.id)):
+            back = Path(folder) / f"{number}.parquet"
+            fetch(store.reading, file.key, back, file.sha256, size_bytes=file.size_bytes)
+            back.unlink()
+
+
+def _delete(work: Work, database: ArchiveDatabase, unit: UnitRow) -> UnitRow:
+    state = work.home.control.archive
+    if unit.state == "catalogued":
+        unit = _unchanged(work, unit)
+        unit = state.advance(unit.id, work.owner, "removing", left_at=work.home.control.now())
+    files_are_there(work, unit)
+    with database.snapshot() as snapshot:
+        found = survey(snapshot, work.archive, count=False)
+        whole = part_of(work.archive, found.table)
+    done = delete_rows(
+        database, unit.relation, found.key, read_row_ids(work.home, unit.row_ids), unit_id=unit.id,
+        time_column=whole.time_column, lower=unit.lower, upper=unit.upper, actor=work.owner,
+        progress=lambda _: state.renew_unit(unit.id, work.owner, work.lease_seconds),
+    )  # fmt: skip
+    if done.kept:
+        _take_back(work, database, unit, found)
+    unit = state.advance(unit.id, work.owner, "removed", removed_at=work.home.control.now())
+    stay = f"; {count(done.kept, 'row')} had changed, and stayed" if done.kept else ""
+    work.log(f"{unit.words()}: {count(done.deleted, 'row')} deleted from the database{stay}")
+    return unit
+
+
+def _take_back(work: Work, database: ArchiveDatabase, unit: UnitRow, found: Survey) -> None:
+    """Rows that did not leave are not the archive's: they changed, or somebody else deleted them (F78, V6)."""
+    state = work.home.control.archive
+    with TemporaryDirectory(prefix="kept-", dir=spool(work.home)) as folder:
+        keys = Path(folder) / "keys.parquet"
+        write_kept(database, unit, found.columns, found.key, keys)
+        for file in state.files(work.system.name, work.name, unit_id=unit.id):
+            organisations = {group.organisation for group in state.groups([file.id])}
+            gone = write_again(
+                work, unit, file, drop=organisations, held=lambda kept: not_among(kept, found.key, keys),
+                why="{n} rows that stayed in the table",
+            )  # fmt: skip
+            if gone is None:
+                state.end_files([file.id], "superseded", "all of its rows stayed in the table")
+    register_unit(work, unit)
+
+
+def _unchanged(work: Work, unit: UnitRow) -> UnitRow:
+    """The unit once its rows are what was exported; exported again as often as it takes, a few times."""
+    for _ in range(TRIES):
+        with archive_database(work.system, work.home).snapshot() as snapshot:
+            part = part_now(work, unit, snapshot)
+            now = fingerprint(snapshot, part, read_columns(snapshot, part.oid))
+        if (now.rows, now.total) == (unit.rows, unit.fingerprint):
+            return unit
+        unit = again(work, unit)
+        register_unit(work, unit)
+    raise _keeps_changing(unit)
+
+
+def _contents(work: Work, unit: UnitRow, connection: Connection, parked: Parked) -> Fingerprint:
+    mine = Part(parked.oid, parked.schema, parked.name, work.archive.time, unit.lower, unit.upper)
+    return fingerprint(connection, mine, read_columns(connection, parked.oid))
+
+
+def _keeps_changing(unit: UnitRow) -> Refused:
+    return Refused(
+        "changes_on",
+        f"rows of {unit.words()} changed during each of {TRIES} exports. They are where they were; run it again when "
+        f"fewer writers are at work on a month that long ended.",
+    )

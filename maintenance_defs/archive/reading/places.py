@@ -1,0 +1,197 @@
+"""Where each row is to be read, so that it is read once in every state of its unit (V6, H109).
+
+What the table shows in one snapshot is read there. A unit's files count where its rows have left the table: a
+partition that is not attached in that snapshot, and rows that leave one by one and are not in the table any more,
+told by their key. A partition that is detached while nothing says that it left (a run is on its way, or was killed) is
+read itself.
+
+The snapshot is taken first, the catalogue is read after it: what had left is recorded by then, and what leaves later
+is still in the snapshot. Only a detach that completes while a query is planned is part of no snapshot (L22): the
+partitions are counted before and after, and who finds them changed begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import pyarrow as pa
+
+from maintenance_defs.archive.doors import archive_database
+from maintenance_defs.archive.rows.columns import Column, read_columns
+from maintenance_defs.control.archive import UnitRow
+from maintenance_defs.control.home import Home
+from maintenance_defs.core.declaration import System
+from maintenance_defs.core.errors import Refused, SourceUnavailable
+from maintenance_defs.databases.postgres import PostgresSnapshot
+from maintenance_defs.databases.statements import quote
+
+TRIES = 3
+MANY = 1_000_000  # partitions, or rows of one question
+Found = TypeVar("Found")
+
+TABLE = "SELECT CAST(CAST(:name AS regclass) AS oid)::int8 AS oid, (SELECT count(*) FROM {} WHERE false) AS locked"
+# What this session's planner would read now, in this snapshot; a look at pg_inherits itself says what it once was.
+ATTACHED = "SELECT CAST(relid AS oid)::int8 AS oid FROM pg_partition_tree(CAST(CAST(:oid AS oid) AS regclass)) " \
+    "WHERE level > 0"  # fmt: skip
+NAMES = """
+SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY (CAST(:oids AS oid[]))
+"""
+KEY = """
+SELECT a.attname AS name
+  FROM pg_index i
+  JOIN LATERAL unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k (attnum, place) ON k.place <= i.indnkeyatts
+  JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+ WHERE i.indrelid = :oid AND i.indisprimary
+ ORDER BY k.place
+"""
+
+
+class Moved(Exception):  # a signal between these modules; nobody reads it
+    """A partition came or went between two questions: begin anew. Its argument: the error that told so, if one did."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One table in one snapshot, and whose rows are read from the archive instead."""
+
+    snapshot: PostgresSnapshot
+    oid: int
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]  # the primary key, or what the declaration says; empty where there is none
+    relations: tuple[str, ...]  # quoted: the table, and partitions that were detached without being recorded so
+    left: Mapping[str, UnitRow]  # by id: units whose files count
+    attached: frozenset[int]
+
+    def stream(
+        self, columns: str, where: str, joined: str = "", *, batch_bytes: int | None = None
+    ) -> pa.RecordBatchReader:
+        """The hot rows `t` for which `where` holds, each once; joined: what to add to FROM. Raises Moved."""
+        each = [f"SELECT {columns} FROM {relation} t{joined} WHERE {where}" for relation in self.relations]
+        with self._moving():
+            reader = self.snapshot.stream("\nUNION ALL\n".join(each), batch_bytes=batch_bytes)
+        self._unchanged()
+        return reader
+
+    def hot(self, keys: Sequence[Sequence[str | None]]) -> set[int]:
+        """Which of these keys, as texts of the key's columns, are in the table now: their positions. Raises Moved."""
+        if not keys or not self.key:
+            return set()
+        by_name = {column.name: column for column in self.columns}
+        lists = {f"k{n}": [key[n] for key in keys] for n in range(len(self.key))}
+        arrays = ", ".join(f"CAST(:{name} AS text[])" for name in lists)
+        names = ", ".join(lists)
+        same = " AND ".join(
+            f"t.{quote(column)} = CAST(k.{name} AS {by_name[column].type_name})"
+            for name, column in zip(lists, self.key, strict=True)
+        )
+        each = [
+            f"SELECT k.place AS place FROM unnest({arrays}) WITH ORDINALITY AS k ({names}, place) "
+            f"JOIN {relation} t ON {same}"
+            for relation in self.relations
+        ]
+        with self._moving():
+            found = self.snapshot.rows("\nUNION ALL\n".join(each), lists, limit=MANY)
+        self._unchanged()
+        return {row["place"] - 1 for row in found}
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
+        """A detached partition may be dropped or attached again while it is read by its name."""
+        try:
+            yield
+        except SourceUnavailable as error:
+            self._unchanged()
+            if len(self.relations) > 1:
+                raise Moved(error) from None
+            raise
+
+    def _unchanged(self) -> None:
+        if _attached(self.snapshot, self.oid) != self.attached:
+            raise Moved
+
+
+def again(work: Callable[[], Found]) -> Found:
+    """What `work` returns, begun anew when partitions came or went meanwhile. Raises Refused when they do not rest."""
+    for _ in range(TRIES - 1):
+        try:
+            return work()
+        except Moved:
+            continue
+    try:
+        return work()
+    except Moved as moved:
+        if moved.args:
+            raise moved.args[0] from None
+        raise Refused(
+            "partitions_move",
+            "partitions came and went each time the table was read. Nothing was answered, for a row might be missing "
+            "or doubled. Ask again in a moment.",
+        ) from None
+
+
+@contextmanager
+def looking(system: System, name: str, home: Home) -> Iterator[Place]:
+    """Raises SourceUnavailable; what is done with the Place may raise Moved, see `again`."""
+    archive = system.archives[name]
+    with archive_database(system, home).snapshot() as snapshot:
+        found = snapshot.table(archive.table)
+        if found is None:
+            raise SourceUnavailable(
+                f"table {archive.table} does not exist, or this role does not see it. Nothing was answered, for rows "
+                f"that have not left it would be missing."
+            )
+        table = f"{quote(found.schema or 'public')}.{quote(found.name)}"
+        # The count locks the table while the snapshot lives: a detach that begins from now on waits for us.
+        oid = snapshot.rows(TABLE.format(table), {"name": table})[0]["oid"]
+        attached = _attached(snapshot, oid)
+        left, strays = _judged(home, system, name, snapshot.evidence.identity, attached)
+        names = {row["oid"]: f"{quote(row['schema'])}.{quote(row['name'])}" for row in
+                 snapshot.rows(NAMES, {"oids": sorted(strays)}, limit=MANY)}  # fmt: skip
+        # Dropped by hand, with nothing recorded: all that is left of its rows is the archive.
+        left |= {unit.id: unit for oid, unit in strays.items() if oid not in names}
+        key = archive.id or tuple(row["name"] for row in snapshot.rows(KEY, {"oid": oid}))
+        yield Place(
+            snapshot, oid, read_columns(snapshot, oid), key, (table, *(names[oid] for oid in sorted(names))), left,
+            attached,
+        )  # fmt: skip
+
+
+def _judged(
+    home: Home, system: System, name: str, source: str, attached: frozenset[int]
+) -> tuple[dict[str, UnitRow], dict[int, UnitRow]]:
+    """Units whose files count, by id; units that are not attached though nothing says that they left, by oid."""
+    left: dict[str, UnitRow] = {}
+    strays: dict[int, UnitRow] = {}
+    for unit in home.control.archive.units(system.name, name):
+        # Of another source's partitions this database knows nothing.
+        partition = unit.method == "partition" and unit.source == source
+        if partition and unit.relation_oid in attached:
+            continue
+        if unit.left_at is not None:
+            left[unit.id] = unit
+        elif partition and home.control.archive.files(system.name, name, unit_id=unit.id):
+            strays[unit.relation_oid] = unit
+    return left, strays
+
+
+def _attached(snapshot: PostgresSnapshot, oid: int) -> frozenset[int]:
+    return frozenset(row["oid"] for row in snapshot.rows(ATTACHED, {"oid": oid}, limit=MANY))
+
+
+def bounds(column: Column, since: datetime | None, until: datetime | None) -> str:
+    """PostgreSQL: `since <= t.column < until`; a date counts from its midnight in UTC."""
+    value = f"t.{quote(column.name)}"
+    if column.builtin != "timestamptz":
+        value = f"(CAST({value} AS timestamp) AT TIME ZONE 'UTC')"
+    said = [
+        f"{value} {sign} TIMESTAMPTZ '{at.astimezone(UTC).isoformat(sep=' ')}'"
+        for sign, at in ((">=", since), ("<", until))
+        if at is not None
+    ]
+    return " AND ".join(said) or "true"

@@ -1,0 +1,73 @@
+"""Objects of values whose time is over: no reader sees them any more, then they go, in every version (V6, V11)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from maintenance_defs.archive.cataloguing import entry_id, remove_catalogue
+from maintenance_defs.archive.periods import read_periods
+from maintenance_defs.archive.values.judging import HELD
+from maintenance_defs.archive.values.survey import due, kept
+from maintenance_defs.control.archive import ValueRow, file_id
+from maintenance_defs.control.home import Home
+from maintenance_defs.core.archive import ColumnArchive
+from maintenance_defs.core.declaration import System
+from maintenance_defs.core.errors import StoreUnavailable
+from maintenance_defs.databases.archiving import ArchiveDatabase
+from maintenance_defs.stores.immutable import ImmutableStore
+
+Said = tuple[str, str | None]  # outcome, detail
+
+
+def expire(
+    system: System, name: str, archive: ColumnArchive, home: Home, row_ids: Sequence[str], as_of: datetime,
+    database: ArchiveDatabase, store: ImmutableStore,
+) -> dict[str, Said]:  # fmt: skip
+    """Row id -> outcome. What is due is asked again; the slim value stays in the row.
+
+    Raises SourceUnavailable, and StoreUnavailable (transient); the next call goes on where this one ended.
+    """
+    said: dict[str, Said] = {}
+    if not row_ids:
+        return said
+    state = home.control.archive
+    with database.snapshot() as snapshot:
+        periods, identity = read_periods(snapshot, archive), snapshot.evidence.identity
+    covering = home.control.retention.covering(system.name)
+    known = state.values_of(system.name, name, row_ids)
+    going: list[ValueRow] = []
+    for row_id in row_ids:
+        one = known.get(row_id)
+        if one is None or one.state == "expired":
+            said[row_id] = ("already_absent", None)
+        elif one.state not in ("slimmed", "restored", "expiring") or due(one, periods, as_of) is None:
+            said[row_id] = ("skipped_kept", "it is not to expire any more")
+        elif stay := kept(one, name, archive, identity, covering):
+            said[row_id] = ("skipped_held" if stay.why == HELD else "skipped_kept", stay.words)
+        elif lock := store.lock(one.key):
+            said[row_id] = ("skipped_held", f"waits_for_lock: {lock.words()} is on {one.key}")
+        else:
+            going.append(one)
+    state.mark_values(system.name, name, [one.row_id for one in going], "expiring")
+    if archive.catalogue is not None and going:
+        ids = [entry_id(file_id(system.name, one.store, one.key), one.row_id) for one in going]
+        with database.transaction() as connection:
+            remove_catalogue(connection, archive.catalogue, ids)
+    gone: list[str] = []
+    for one in going:
+        try:
+            removed = store.remove(one.key)
+        except StoreUnavailable as error:
+            if error.transient:
+                state.mark_values(system.name, name, gone, "expired")
+                raise
+            said[one.row_id] = ("failed", str(error))
+            continue
+        if removed.lock is not None:  # placed meanwhile
+            said[one.row_id] = ("skipped_held", f"waits_for_lock: {removed.lock.words()} is on {one.key}")
+            continue
+        gone.append(one.row_id)
+        said[one.row_id] = ("deleted", removed.proof)
+    state.mark_values(system.name, name, gone, "expired")
+    return said

@@ -1,0 +1,589 @@
+"""Set aside, given back, dropped: what a detached month goes through, and who may touch it meanwhile."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import psycopg2
+import pytest
+from psycopg2 import errors
+from sqlalchemy import Connection
+
+from maintenance_defs.core.errors import Refused
+from maintenance_defs.databases.archiving import ArchiveDatabase, open_archive_database
+from maintenance_defs.databases.partitions import (
+    Parked,
+    Partition,
+    detach,
+    drop_parked,
+    find_late_lane,
+    find_parked,
+    open_late_lane,
+    park,
+    reattach,
+    was_removed,
+)
+from tests.support.months import (
+    CREATE,
+    TABLE,
+    Counted,
+    count_of,
+    counted,
+    fill,
+    month,
+    months,
+    one,
+    overheard,
+    part,
+    read,
+    rows,
+    session,
+)
+from tests.support.postgres import connect, execute
+
+LATE = "INSERT INTO logs VALUES (1000, '2024-01-05 00:00+00', 'j', 'late')"
+
+
+def away(database: ArchiveDatabase, unit_id: str = "u1", name: str = "logs_2024_01", table: str = TABLE) -> Parked:
+    """The month detached and parked."""
+    parent, partition = read(database, table), part(database, name, table)
+    detach(database, table, partition, blocking_allowed=True)
+    return park(database, parent, partition, unit_id)
+
+
+def contents(database: ArchiveDatabase, relation: str) -> Counted:
+    with database.transaction() as connection:
+        return count_of(connection, relation)
+
+
+def lane_of(database: ArchiveDatabase, unit_id: str = "u1") -> Partition | None:
+    table = read(database)
+    with database.transaction() as connection:
+        return find_late_lane(connection, table, unit_id)
+
+
+def opened(database: ArchiveDatabase, unit_id: str, like: Partition) -> Partition | None:
+    assert like.lower is not None
+    assert like.upper is not None
+    return open_late_lane(database, TABLE, like.lower, like.upper, unit_id)
+
+
+# Parking --------------------------------------------------------------------------------------
+
+
+def test_the_old_name_is_free_and_the_month_is_found_by_its_unit(pg_database: str) -> None:
+    database = months(pg_database, 1, 2)
+    parked = away(database)
+    assert one(pg_database, "SELECT to_regclass('public.logs_2024_01')") is None
+    with database.transaction() as connection:
+        assert find_parked(connection, "u1") == parked
+        assert find_parked(connection, "u2") is None
+    assert parked.partition.bounds == "FOR VALUES FROM ('2024-01-01 00:00:00+00') TO ('2024-02-01 00:00:00+00')"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "INSERT INTO maintenance_archive.logs_2024_01 VALUES (1000, '2024-01-05 00:00+00')",
+        "UPDATE maintenance_archive.logs_2024_01 SET line = 'x'",
+        "DELETE FROM maintenance_archive.logs_2024_01",
+        "TRUNCATE maintenance_archive.logs_2024_01",
+        "COPY maintenance_archive.logs_2024_01 FROM PROGRAM 'printf \"1000\\t2024-01-05\\tj\\tl\\n\"'",
+        "SET session_replication_role = replica; DELETE FROM maintenance_archive.logs_2024_01",
+    ],
+)
+def test_nobody_writes_to_a_parked_month_not_even_its_owner(pg_database: str, write: str) -> None:
+    """A6: an old code path that writes by the partition's name."""
+    database = months(pg_database, 1)
+    away(database)
+    with pytest.raises(errors.ReadOnlySqlTransaction, match="are archived and may not change"):
+        execute(pg_database, write)
+    assert one(pg_database, "SELECT count(*) FROM maintenance_archive.logs_2024_01") == 100
+
+
+def test_between_detach_and_parking_a_direct_write_succeeds_and_the_drop_sees_it(pg_database: str) -> None:
+    """A6, measured: what slips in before the month is parked differs from the archive, so nothing is dropped."""
+    database = months(pg_database, 1, 2)
+    table, january = read(database), part(database)
+    expected = contents(database, january.qualified)
+    detach(database, TABLE, january)
+    execute(pg_database, "INSERT INTO logs_2024_01 VALUES (1000, '2024-01-05 00:00+00')")
+    park(database, table, january, "u1")
+    with pytest.raises(Refused, match=r"holds 100 rows, maintenance_archive.logs_2024_01 101\. The table was kept"):
+        drop_parked(database, "u1", expected, counted, actor="ana")
+
+
+def test_grants_are_taken_and_given_back(pg_database: str) -> None:
+    database = months(pg_database, 1, 2)
+    roles = ["app", '"r w"', "gone"]
+    execute(
+        pg_database,
+        *(f"CREATE ROLE {role}" for role in roles),
+        "GRANT SELECT, INSERT ON logs_2024_01 TO app WITH GRANT OPTION",
+        'GRANT UPDATE (line), SELECT (id) ON logs_2024_01 TO "r w"',
+        "GRANT SELECT ON logs_2024_01 TO PUBLIC, gone",
+        "COMMENT ON TABLE logs_2024_01 IS 'January''s \\ 100%'",
+    )
+    grants = (
+        "SELECT relacl::text, (SELECT array_agg(attname || attacl::text ORDER BY attnum) FROM pg_attribute "
+        "WHERE attrelid = c.oid AND attacl IS NOT NULL), obj_description(c.oid, 'pg_class') "
+        "FROM pg_class c WHERE relname = 'logs_2024_01'"
+    )
+    try:
+        before = rows(pg_database, grants)
+        away(database)
+        whole, columns, comment = rows(pg_database, grants)[0]
+        assert [one.partition("=")[0] for one in whole.strip("{}").split(",")] == ["postgres"]
+        assert (columns, comment) == (None, "maintenance unit u1")
+        execute(pg_database, "DROP ROLE gone")
+        assert reattach(database, TABLE, "u1").roles_gone == ("gone",)
+        after = rows(pg_database, grants)
+        assert sorted(after[0][0].strip("{}").split(",")) == sorted(
+            grant for grant in before[0][0].strip("{}").split(",") if not grant.startswith("gone")
+        )
+        assert after[0][1:] == before[0][1:]
+    finally:
+        execute(pg_database, *(f"DROP OWNED BY {role}; DROP ROLE {role}" for role in roles[:2]))
+
+
+def test_months_of_one_name_from_two_schemas_wait_side_by_side(pg_database: str) -> None:
+    database = months(pg_database, 1)
+    execute(
+        pg_database,
+        "CREATE SCHEMA tenant",
+        CREATE.replace("public.", "tenant."),
+        month(1).replace("public.", "tenant."),
+        fill(1).replace("public.", "tenant."),
+    )
+    first = away(database, "u1")
+    second = away(database, "u2", table="tenant.logs")
+    assert first.name == "logs_2024_01"
+    assert second.name == f"logs_2024_01_{second.oid}"
+    reattach(database, TABLE, "u1")
+    reattach(database, "tenant.logs", "u2")
+    assert one(pg_database, "SELECT count(*) FROM tenant.logs_2024_01") == 100
+    assert one(pg_database, "SELECT to_regclass('tenant.logs_2024_01_pkey')") == "tenant.logs_2024_01_pkey"
+
+
+def test_a_month_that_is_itself_partitioned_goes_as_a_whole(pg_database: str) -> None:
+    """A14: rows of grandchildren are in it, nobody writes to them, and all are dropped."""
+    execute(
+        pg_database,
+        CREATE,
+        month(1) + " PARTITION BY RANGE (at)",
+        "CREATE TABLE early PARTITION OF logs_2024_01 FOR VALUES FROM ('2024-01-01+00') TO ('2024-01-15+00')",
+        "CREATE TABLE later PARTITION OF logs_2024_01 FOR VALUES FROM ('2024-01-15+00') TO ('2024-02-01+00')",
+        fill(1),
+    )
+    database = open_archive_database(pg_database)
+    january = part(database)
+    assert january.is_partitioned
+    assert one(pg_database, "SELECT count(*) FROM ONLY logs_2024_01") == 0
+    away(database)
+    with pytest.raises(errors.ReadOnlySqlTransaction):
+        execute(pg_database, "DELETE FROM maintenance_archive.early")
+    reattach(database, TABLE, "u1")
+    assert one(pg_database, "SELECT count(*) FROM public.early") == 52
+    execute(pg_database, "DELETE FROM public.early WHERE id = 1")
+    away(database)
+    parked_contents = contents(database, "maintenance_archive.logs_2024_01")
+    assert parked_contents.rows == 99
+    drop_parked(database, "u1", parked_contents, counted, actor="ana")
+    assert one(pg_database, "SELECT to_regclass('maintenance_archive.early')") is None
+
+
+def test_what_is_still_a_partition_or_gone_or_renamed_is_not_parked(pg_database: str) -> None:
+    database = months(pg_database, 1, 2)
+    table, january = read(database), part(database)
+    with pytest.raises(Refused, match="still a partition"):
+        park(database, table, january, "u1")
+    detach(database, TABLE, january)
+    execute(pg_database, "ALTER TABLE logs_2024_01 RENAME TO january")
+    with pytest.raises(Refused, match=r"now called public\.january"):
+        park(database, table, january, "u1")
+    execute(pg_database, "DROP TABLE january", "CREATE TABLE logs_2024_01 (LIKE logs)")
+    with pytest.raises(Refused, match="not there any more"):
+        park(database, table, january, "u1")
+    assert one(pg_database, "SELECT to_regclass('public.logs_2024_01')") == "logs_2024_01"
+
+
+def test_a_role_that_may_not_create_our_schema_is_told_what_to_run(pg_database: str) -> None:
+    database = months(pg_database, 1)
+    table, january = read(database), part(database)
+    detach(database, TABLE, january)
+    execute(pg_database, "CREATE ROLE keeper LOGIN PASSWORD 'k'", "ALTER TABLE logs_2024_01 OWNER TO keeper")
+    try:
+        as_keeper = open_archive_database(_as(pg_database, "keeper", "k"))
+        with pytest.raises(Refused) as refused:
+            park(as_keeper, table, january, "u1")
+        said = 'CREATE SCHEMA maintenance_archive AUTHORIZATION "keeper";'
+        assert said in str(refused.value)
+        execute(pg_database, said)
+        assert park(as_keeper, table, january, "u1").schema == "maintenance_archive"
+    finally:
+        execute(pg_database, "DROP OWNED BY keeper CASCADE; DROP ROLE keeper")
+
+
+# The late lane --------------------------------------------------------------------------------
+
+
+def test_a_late_row_meets_no_error_and_is_seen(pg_database: str) -> None:
+    """D62: without a lane the insert fails (measured); with it the row lands there and is read through the table."""
+    database = months(pg_database, 1, 2)
+    january = away(database).partition
+    with pytest.raises(errors.CheckViolation):
+        execute(pg_database, LATE)
+    lane = opened(database, "u1", january)
+    assert lane is not None
+    assert lane.name == "logs_2024_01_late"
+    assert opened(database, "u1", january) == lane
+    execute(pg_database, LATE)
+    assert rows(pg_database, "SELECT tableoid::regclass::text, line FROM logs WHERE id = 1000") == [
+        ("logs_2024_01_late", "late")
+    ]
+    with pytest.raises(errors.UniqueViolation):  # it is a partition like any other
+        execute(pg_database, LATE)
+
+
+def test_opening_a_lane_holds_nobody_up(pg_database: str) -> None:
+    """D62: readers and writers of the table are in the middle of their work; no lock that they mind is asked for."""
+    database = months(pg_database, 1, 2)
+    january = away(database).partition
+    busy = "INSERT INTO logs VALUES (1001, '2024-02-05 00:00+00')"
+    with session(pg_database, "SELECT count(*) FROM logs", busy) as idle:
+        assert opened(database, "u1", january) is not None
+        idle.connection.commit()
+
+
+def test_with_a_default_partition_no_lane_is_needed(pg_database: str) -> None:
+    database = months(pg_database, 1)
+    execute(pg_database, "CREATE TABLE rest PARTITION OF logs DEFAULT")
+    january = away(database).partition
+    assert opened(database, "u1", january) is None
+    execute(pg_database, LATE)
+    assert one(pg_database, "SELECT count(*) FROM rest") == 1
+
+
+def test_a_lane_over_another_partition_is_refused(pg_database: str) -> None:
+    database = months(pg_database, 1)
+    with pytest.raises(Refused, match=r"public\.logs_2024_01"):
+        opened(database, "u1", part(database))
+
+
+def test_names_of_63_bytes_stay_whole_and_apart(pg_database: str) -> None:
+    name = "ż" * 25 + "_fifty_five_b"  # 63 bytes
+    execute(
+        pg_database,
+        f'CREATE TABLE "{name}" (id int, at timestamptz) PARTITION BY RANGE (at)',
+        f"CREATE TABLE m PARTITION OF \"{name}\" FOR VALUES FROM ('2024-02-01+00') TO ('2024-03-01+00')",
+    )
+    database = open_archive_database(pg_database)
+    february = part(database, "m", f'public."{name}"')
+    for unit in ("u1", "u2"):
+        with database.transaction() as connection:
+            table = read(database, f'public."{name}"')
+            assert find_late_lane(connection, table, unit) is None
+    execute(pg_database, "DROP TABLE m")
+    assert february.lower is not None
+    assert february.upper is not None
+    lane = open_late_lane(database, f'public."{name}"', february.lower, february.upper, "u1")
+    assert lane is not None
+    assert lane.name == "ż" * 25 + "_" + "_late" or lane.name.endswith("_late")
+    assert len(lane.name.encode()) <= 63
+
+
+# The undo -------------------------------------------------------------------------------------
+
+
+def test_the_undo_puts_the_month_back_with_its_late_rows(pg_database: str) -> None:
+    """D67."""
+    database = months(pg_database, 1, 2)
+    before = contents(database, "public.logs")
+    january = away(database).partition
+    opened(database, "u1", january)
+    execute(pg_database, LATE)
+    back = reattach(database, TABLE, "u1")
+    assert (back.late_rows, back.partition.name, back.partition.bounds) == (1, january.name, january.bounds)
+    assert one(pg_database, "SELECT count(*) FROM logs_2024_01") == 101
+    assert lane_of(database) is None
+    execute(pg_database, "DELETE FROM logs WHERE id = 1000")
+    assert contents(database, "public.logs") == before
+    assert one(pg_database, "SELECT count(*) FROM maintenance_archive.parked") == 0
+    assert one(pg_database, "SELECT count(*) FROM pg_constraint WHERE conname = 'maintenance_bounds'") == 0
+    execute(pg_database, "UPDATE logs SET line = 'y' WHERE at < '2024-02-01'")  # no guard is left
+
+
+@pytest.mark.parametrize("with_default", [False, True])
+def test_readers_see_every_row_once_throughout_the_undo(pg_database: str, with_default: bool) -> None:
+    """D67, V6: at every moment either the late rows alone, or the whole month with them; never less, never twice."""
+    database = months(pg_database, 1, 2, rows=2000)
+    if with_default:
+        execute(pg_database, "CREATE TABLE rest PARTITION OF logs DEFAULT")
+    january = away(database).partition
+    opened(database, "u1", january)
+    execute(pg_database, LATE)
+    seen: set[tuple[int, int]] = set()
+    stop = threading.Event()
+
+    def watch() -> None:
+        connection = connect(pg_database)
+        with connection.cursor() as cursor:
+            while not stop.is_set():
+                cursor.execute("SELECT count(*), count(*) FILTER (WHERE id = 1000 AND line = 'late') FROM logs")
+                seen.add(cursor.fetchone())
+        connection.close()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    reattach(database, TABLE, "u1")
+    time.sleep(0.2)
+    stop.set()
+    thread.join(30)
+    assert seen == {(2001, 1), (4001, 1)}
+
+
+def test_the_month_is_not_scanned_under_the_lock(pg_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D67: the server says that the bounds are implied by a constraint it already has."""
+    database = months(pg_database, 1, 2)
+    away(database)
+    with overheard(pg_database, monkeypatch) as said:
+        reattach(database, TABLE, "u1")
+    assert any('partition constraint for table "logs_2024_01" is implied by existing' in notice for notice in said)
+
+
+def test_late_rows_that_went_to_the_default_partition_come_along(pg_database: str) -> None:
+    database = months(pg_database, 1, 2)
+    execute(pg_database, "CREATE TABLE rest PARTITION OF logs DEFAULT")
+    away(database)
+    execute(pg_database, LATE, "INSERT INTO logs VALUES (1, '2030-01-01+00')")
+    assert reattach(database, TABLE, "u1").late_rows == 1
+    assert one(pg_database, "SELECT count(*) FROM rest") == 1
+    assert one(pg_database, "SELECT count(*) FROM logs_2024_01") == 101
+
+
+def test_a_late_row_with_an_archived_key_stops_the_undo_and_both_stay(pg_database: str) -> None:
+    database = months(pg_database, 1, 2)
+    january = away(database).partition
+    opened(database, "u1", january)
+    execute(pg_database, "INSERT INTO logs SELECT id, at, job, 'again' FROM maintenance_archive.logs_2024_01 LIMIT 1")
+    with pytest.raises(Refused, match="has the key of one that is archived") as refused:
+        reattach(database, TABLE, "u1")
+    assert refused.value.reason == "conflict"
+    assert one(pg_database, "SELECT count(*) FROM logs") == 101
+    assert one(pg_database, "SELECT count(*) FROM maintenance_archive.logs_2024_01") == 100
+    assert lane_of(database) is not None
+
+
+def test_more_late_rows_than_fit_the_pause_stop_the_undo(pg_database: str) -> None:
+    database = months(pg_database, 1, 2)
+    january = away(database).partition
+    opened(database, "u1", january)
+    late = "INSERT INTO logs SELECT n, '2024-01-05 00:00+00', 'j', repeat('x', 500) FROM generate_series(1000, 60000) n"
+    execute(pg_database, late)
+    with pytest.raises(Refused) as refused:
+        reattach(database, TABLE, "u1", hold_seconds=0.02)
+    assert refused.value.reason == "too_many_late_rows"
+    assert one(pg_database, "SELECT count(*) FROM logs") == 59101
+    assert reattach(database, TABLE, "u1", hold_seconds=60).late_rows == 59001
+    assert one(pg_database, "SELECT count(*) FROM logs") == 59201
+
+
+def test_a_span_that_somebody_else_took_stops_the_undo(pg_database: str) -> None:
+    database = months(pg_database, 1, 2)
+    away(database)
+    execute(pg_database, month(1))
+    with pytest.raises(Refused, match=r"held by public\.logs_2024_01") as refused:
+        reattach(database, TABLE, "u1")
+    assert refused.value.reason == "covered"
+    execute(pg_database, "DROP TABLE logs_2024_01", "CREATE TABLE logs_2024_01 (LIKE logs)")
+    with pytest.raises(Refused, match="cannot have its old name back") as refused:
+        reattach(database, TABLE, "u1")
+    assert refused.value.reason == "name_taken"
+    execute(pg_database, "DROP TABLE logs_2024_01")
+    assert reattach(database, TABLE, "u1").late_rows == 0
+
+
+def test_a_table_that_was_altered_meanwhile_stops_the_undo(pg_database: str) -> None:
+    database = months(pg_database, 1, 2)
+    away(database)
+    execute(pg_database, "ALTER TABLE logs ADD COLUMN more int")
+    with pytest.raises(Refused, match="altered meanwhile"):
+        reattach(database, TABLE, "u1")
+    execute(pg_database, "ALTER TABLE maintenance_archive.logs_2024_01 ADD COLUMN more int")
+    assert reattach(database, TABLE, "u1").partition.name == "logs_2024_01"
+
+
+def test_rows_that_would_not_arrive_are_not_moved(pg_database: str) -> None:
+    """A trigger of somebody's that swallows rows: seen by counting, and everything is undone."""
+    database = months(pg_database, 1, 2)
+    january = away(database).partition
+    opened(database, "u1", january)
+    execute(
+        pg_database,
+        LATE,
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "CREATE TRIGGER swallow BEFORE INSERT ON maintenance_archive.logs_2024_01 FOR EACH ROW "
+        "EXECUTE FUNCTION swallow()",
+    )
+    with pytest.raises(Refused, match="a trigger or rule stands between"):
+        reattach(database, TABLE, "u1")
+    assert one(pg_database, "SELECT count(*) FROM logs WHERE line = 'late'") == 1
+
+
+def test_a_month_goes_out_and_comes_back_as_often_as_one_likes(pg_database: str) -> None:
+    database = months(pg_database, 1, 2)
+    before = contents(database, "public.logs")
+    for _ in range(3):
+        january = away(database).partition
+        opened(database, "u1", january)
+        reattach(database, TABLE, "u1")
+    assert contents(database, "public.logs") == before
+
+
+# The drop -------------------------------------------------------------------------------------
+
+
+def test_a_row_that_changed_after_the_export_keeps_the_table(pg_database: str) -> None:
+    """A2, A3, V2: count, min and max are the same; the content is not."""
+    database = months(pg_database, 1, 2)
+    expected = contents(database, "public.logs_2024_01")
+    execute(pg_database, "UPDATE logs SET line = 'changed' WHERE id = 7 AND at < '2024-02-01'")
+    away(database)
+    with pytest.raises(Refused, match="100 others") as refused:
+        drop_parked(database, "u1", expected, counted, actor="ana")
+    assert refused.value.reason == "differs"
+    assert one(pg_database, "SELECT count(*) FROM maintenance_archive.logs_2024_01") == 100
+    assert one(pg_database, "SELECT count(*) FROM maintenance_archive.ledger") == 0
+
+
+def test_nobody_changes_the_month_between_the_comparison_and_the_drop(pg_database: str) -> None:
+    """V2: a write that waits behind the comparison finds no table."""
+    database = months(pg_database, 1, 2)
+    expected = contents(database, "public.logs_2024_01")
+    away(database)
+    execute(pg_database, "ALTER TABLE maintenance_archive.logs_2024_01 DISABLE TRIGGER ALL")
+    outcome: list[type[BaseException]] = []
+
+    def write() -> None:
+        try:
+            execute(pg_database, "INSERT INTO maintenance_archive.logs_2024_01 VALUES (1000, '2024-01-05 00:00+00')")
+        except psycopg2.Error as error:
+            outcome.append(type(error))
+
+    writer = threading.Thread(target=write)
+
+    def slowly(connection: Connection, parked: Parked) -> Counted:
+        found = counted(connection, parked)
+        writer.start()
+        time.sleep(0.5)
+        assert not outcome
+        return found
+
+    drop_parked(database, "u1", expected, slowly, actor="ana")
+    writer.join(30)
+    assert outcome == [errors.UndefinedTable]
+
+
+def test_a_table_recreated_under_the_name_is_not_dropped(pg_database: str) -> None:
+    """D66, V10: identity is oid and comment, not the name."""
+    database = months(pg_database, 1, 2)
+    expected = contents(database, "public.logs_2024_01")
+    away(database)
+    execute(
+        pg_database,
+        "ALTER TABLE maintenance_archive.logs_2024_01 RENAME TO kept",
+        "CREATE TABLE maintenance_archive.logs_2024_01 AS TABLE maintenance_archive.kept",
+        "DROP TABLE maintenance_archive.kept",
+        "COMMENT ON TABLE maintenance_archive.logs_2024_01 IS 'maintenance unit u1'",
+    )
+    with pytest.raises(Refused, match="dropped or restored by somebody else") as refused:
+        drop_parked(database, "u1", expected, counted, actor="ana")
+    assert refused.value.reason == "parked_gone"
+    assert one(pg_database, "SELECT count(*) FROM maintenance_archive.logs_2024_01") == 100
+
+
+def test_a_table_without_our_mark_is_not_dropped(pg_database: str) -> None:
+    database = months(pg_database, 1, 2)
+    expected = contents(database, "public.logs_2024_01")
+    away(database)
+    execute(pg_database, "COMMENT ON TABLE maintenance_archive.logs_2024_01 IS 'mine now'")
+    with pytest.raises(Refused, match="does not carry the mark") as refused:
+        drop_parked(database, "u1", expected, counted, actor="ana")
+    assert refused.value.reason == "not_ours"
+
+
+def test_what_depends_on_the_month_is_never_dropped_with_it(pg_database: str) -> None:
+    """V10: RESTRICT."""
+    database = months(pg_database, 1, 2)
+    expected = contents(database, "public.logs_2024_01")
+    away(database)
+    execute(pg_database, "CREATE VIEW january AS SELECT * FROM maintenance_archive.logs_2024_01")
+    with pytest.raises(Refused) as refused:
+        drop_parked(database, "u1", expected, counted, actor="ana")
+    assert refused.value.reason == "depended_on"
+    assert one(pg_database, "SELECT count(*) FROM january") == 100
+    assert one(pg_database, "SELECT count(*) FROM maintenance_archive.ledger") == 0
+    execute(pg_database, "DROP VIEW january")
+    assert not drop_parked(database, "u1", expected, counted, actor="ana").again
+
+
+def test_a_unit_that_was_never_parked_is_not_dropped(pg_database: str) -> None:
+    database = months(pg_database, 1)
+    with pytest.raises(Refused, match="no parked table"):
+        drop_parked(database, "u1", Counted(100, "1"), counted, actor="ana")
+
+
+def test_a_reader_of_the_parked_month_is_waited_for_with_a_limit(pg_database: str) -> None:
+    """D58: and readers of the table notice nothing, since the month is no part of it any more."""
+    database = months(pg_database, 1, 2)
+    expected = contents(database, "public.logs_2024_01")
+    away(database)
+    with session(pg_database, "SELECT count(*) FROM maintenance_archive.logs_2024_01"):
+        began = time.monotonic()
+        with pytest.raises(Exception, match="lock timeout"):
+            drop_parked(database, "u1", expected, counted, actor="ana", wait_seconds=0.1)
+        assert time.monotonic() - began < 5
+        assert one(pg_database, "SELECT count(*) FROM logs") == 100
+    assert not drop_parked(database, "u1", expected, counted, actor="ana").again
+
+
+def test_killed_between_drop_and_return_the_ledger_tells(pg_database: str) -> None:
+    """D69: kill -9 right after the commit; the next run learns from the source database that it was us."""
+    database = months(pg_database, 1, 2)
+    expected = contents(database, "public.logs_2024_01")
+    away(database)
+    program = textwrap.dedent(
+        """
+        import os, signal, sys
+        from sqlalchemy import Transaction
+        from maintenance_defs.databases.archiving import open_archive_database
+        from maintenance_defs.databases.partitions import drop_parked
+        from tests.support.months import Counted, counted
+        import sqlalchemy.engine.base as base
+        commit = base.RootTransaction.commit
+        def killed(self):
+            if sys.argv[4] == "after":
+                commit(self)
+            os.kill(os.getpid(), signal.SIGKILL)
+        base.RootTransaction.commit = killed
+        expected = Counted(int(sys.argv[2]), sys.argv[3])
+        drop_parked(open_archive_database(sys.argv[1]), "u1", expected, counted, actor="ana")
+        """
+    )
+    for moment in ("before", "after"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, pg_database, str(expected.rows), expected.total, moment], check=False
+        )
+        assert done.returncode == -signal.SIGKILL
+        with database.transaction() as connection:
+            removal = was_removed(connection, "u1")
+        assert (removal is None) == (moment == "before")
+    assert drop_parked(database, "u1", expected, counted, actor="bob").removal.actor == "ana"
+
+
+def _as(url: str, role: str, password: str) -> str:
+    start, _, rest = url.partition("://")
+    return f"{start}://{role}:{password}@{rest.partition('@')[2]}"
