@@ -11,6 +11,7 @@ or not confirmed.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 
 import click
 
@@ -33,6 +34,9 @@ VERBS = {
         "resume": "holding",
         "migrate": "migrating",
     },
+    "Archive": {
+        "archive": "archiving",
+    },
     "Run": {
         "demo": "running",
         "dev": "running",
@@ -42,14 +46,16 @@ VERBS = {
 }
 
 
-class _Verbs(click.Group):
+class Verbs(click.Group):
     """Verbs in named groups, each imported when it is asked for."""
 
+    verbs: Mapping[str, Mapping[str, str]] = VERBS  # title -> verb -> module
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for group in VERBS.values() for name in group]
+        return [name for group in self.verbs.values() for name in group]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        for group in VERBS.values():
+        for group in self.verbs.values():
             if cmd_name in group:
                 module = importlib.import_module(f"maintenance_defs.cli.{group[cmd_name]}")
                 command: click.Command = getattr(module, cmd_name)
@@ -66,7 +72,7 @@ class _Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, group in VERBS.items():
+        for title, group in self.verbs.items():
             rows = [(name, self._command(ctx, name).get_short_help_str(80)) for name in group]
             with formatter.section(title):
                 formatter.write_dl(rows)
@@ -78,15 +84,15 @@ class _Verbs(click.Group):
         return command
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="maintenance-defs", prog_name="maintain")
 def main() -> None:
     """Find what databases and object stores say about each other, and why.
 
     Systems are declared in assets/<system>/defs.yaml; `maintain demo` makes data to try everything on.
-    A store or database is changed by
-    apply, restore, purge and migrate --apply only, and only after consent. (A system that declares a publication
-    writes its own table of results after each reconciliation.)
+    Rows and objects are taken away by apply, purge and archive shred only, and only after consent. What else changes
+    a store or a database says so: restore, migrate --apply, archive run, restore, sweep, ahead and convert. (A system
+    that declares a publication writes its own table of results after each reconciliation.)
 
     \b
     Exit codes: 0 clean, 1 findings (with --fail-on-findings) or partial, 2 error, 3 refused or not confirmed.

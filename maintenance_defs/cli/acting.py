@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from maintenance_defs.cli.kinds import check_name, execute, execution_lines, may_act, opened, plan_facts, plan_lines
 from maintenance_defs.cli.shared import (
     CLEAN,
     PARTIAL,
@@ -52,9 +52,9 @@ class Age(click.ParamType["timedelta"]):
 @click.command(short_help="Do what a plan says, after its digest was repeated.")
 @click.argument("name", metavar="SYSTEM|PLAN")
 @confirm_option
-@click.option("--policy", help="Of SYSTEM, where several have a plan that is open.")
+@click.option("--policy", metavar="NAME", help="The policy or archive of SYSTEM, where several have an open plan.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many units, the oldest first.")
-@click.option("--older-than", type=Age(), metavar="AGE", help="Only units whose objects are older: '1 h'.")
+@click.option("--older-than", type=Age(), metavar="AGE", help="Only units whose objects, or months, are older: '1 h'.")
 @reason_option
 @actor_option
 @verb
@@ -85,7 +85,7 @@ def apply(
         found = _plan_of(systems[name], policy, confirm, home) if name in systems else find_plan(home, name)
         loaded = systems.get(found.system) or load_system(found.system)
         if found.state == "planned":
-            _possible(loaded, found, home)
+            may_act(loaded.system, found, home)
             _consent(loaded, found, home, confirm, limit, older_than, person(actor), reason, as_json)
         elif limit is not None or older_than is not None:
             raise click.UsageError(f"plan {found.id[:SHORT]} is {found.state} already: what may go was chosen then")
@@ -98,16 +98,16 @@ def _plan_of(loaded: LoadedSystem, policy: str | None, confirm: str | None, home
     """The newest open plan of the system. Raises Refused when there is none, or more than one policy has one."""
     from maintenance_defs.core.errors import Refused
     from maintenance_defs.reporting.retention_text import STATES
-    from maintenance_defs.retention.planning import find_policy
 
     system, state = loaded.system, home.control.retention
     if policy is not None:
-        find_policy(system, policy)
+        check_name(system, policy)
     state.expire_plans(system.name)
-    newest: dict[str, PlanRow] = {}
+    newest: dict[tuple[str, str | None], PlanRow] = {}
     for row in state.plans(system.name, policy, limit=LOOKED_AT):
-        newest.setdefault(row.policy, row)  # a newer plan, whatever became of it, stands for the older ones
-    newest = {name: row for name, row in newest.items() if row.state in OPEN}
+        # A newer plan, whatever became of it, stands for the older ones of its kind.
+        newest.setdefault((row.policy, row.totals.get("only")), row)
+    newest = {what: row for what, row in newest.items() if row.state in OPEN}
     if not newest:
         which = f"{system.name} {policy}" if policy else system.name
         raise Refused("no_plan", f"{system.name} has no plan that is open. Nothing was done: maintain plan {which}")
@@ -121,21 +121,9 @@ def _plan_of(loaded: LoadedSystem, policy: str | None, confirm: str | None, home
         )
         raise Refused(
             "which_plan",
-            f"{len(newest)} policies of {system.name} have an open plan. Nothing was done. One of:\n{said}",
+            f"{len(newest)} policies or archives of {system.name} have an open plan. Nothing was done. One of:\n{said}",
         )
     return meant[0] if meant else next(iter(newest.values()))
-
-
-def _possible(loaded: LoadedSystem, found: PlanRow, home: Home) -> None:
-    """Raises what would be refused anyway, before somebody consents to it."""
-    from maintenance_defs.core.errors import Paused
-    from maintenance_defs.retention.gate import may_act
-    from maintenance_defs.retention.planning import find_policy, timings_here
-
-    policy = find_policy(loaded.system, found.policy)
-    if paused := home.control.retention.paused(found.system, found.policy):
-        raise Paused(f"{paused.words()}. Nothing was done: maintain resume {found.system} when its reason is gone.")
-    may_act(loaded.system, policy, found, home, timings_here(loaded.system, policy, home), datetime.now(UTC))
 
 
 def _consent(
@@ -151,13 +139,10 @@ def _consent(
 ) -> None:
     """Show the plan, have its digest repeated, approve it (S2-8)."""
     from maintenance_defs.core.errors import ConsentRefused, Refused
-    from maintenance_defs.reporting.retention_facts import plan_facts
-    from maintenance_defs.reporting.retention_text import plan_lines
     from maintenance_defs.retention.review import oldest_units
 
-    policy = loaded.system.retention.get(found.policy)
     if not as_json:
-        click.echo("\n".join(plan_lines(plan_facts(home, found, policy), next_step=False)))
+        click.echo("\n".join(plan_lines(plan_facts(home, found, loaded), next_step=False)))
     if found.totals.get("second_person"):
         raise ConsentRefused(
             "second_person", f"plan {found.id[:SHORT]} asks for two persons. Nothing was done: maintain approve "
@@ -166,7 +151,7 @@ def _consent(
     units = None
     if limit is not None or older_than is not None:
         cut = found.as_of - older_than if older_than is not None else None
-        units = oldest_units(home, found, limit=limit, older_than=cut)
+        units = oldest_units(home, found, limit=limit, older_than=cut, opened=opened(found, loaded.system))
         if not units:
             raise Refused("nothing_so_old", f"nothing of plan {found.id[:SHORT]} is that old. Nothing was done.")
         if not as_json:
@@ -181,20 +166,14 @@ def _consent(
 
 
 def _execute(loaded: LoadedSystem, found: PlanRow, home: Home, as_json: bool) -> int:
-    from maintenance_defs.reporting.retention_facts import execution_facts
-    from maintenance_defs.reporting.retention_text import execution_lines
-    from maintenance_defs.retention.gate import execute
-
     approval = home.control.retention.approval_of(found.id)
     units = approval.count if approval else found.units
     with units_bar(f"{found.system}/{found.policy}", units, shown=not as_json) as done:
-        execution = execute(
-            loaded.system, found.id, home, run_id=uuid.uuid4().hex, progress=done,
-            log=lambda line: click.echo(line, err=as_json) if line else None,
-        )  # fmt: skip
-    facts = execution_facts(execution)
+        facts = execute(
+            loaded.system, found, home, progress=done, log=lambda line: click.echo(line, err=as_json) if line else None
+        )
     if as_json:
         print_json(facts)
     else:
         click.echo("\n".join(execution_lines(facts)))
-    return CLEAN if execution.state == "done" else PARTIAL
+    return CLEAN if facts["state"] == "done" else PARTIAL

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from maintenance_defs.cli.kinds import check_name, opened, plan_facts, plan_lines, standing
 from maintenance_defs.cli.shared import (
     CLEAN,
     SHORT,
@@ -34,7 +35,7 @@ file_type = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command(short_help="Approve a plan, or those units of it that were reviewed.")
 @click.argument("name", metavar="PLAN")
-@click.argument("policy", required=False)
+@click.argument("policy", metavar="[POLICY|ARCHIVE]", required=False)
 @click.option("--count", type=click.IntRange(min=0), help="The number of units that may go, repeated.")
 @reason_option
 @confirm_option
@@ -42,7 +43,9 @@ file_type = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--except", "leave_out", type=file_type, help="All but what this file names, or does not say delete of.")
 @click.option("--accept-limits", is_flag=True, help="The plan exceeds its limits, and all of it is meant.")
 @click.option("--second", is_flag=True, help="This is the second person's approval.")
-@click.option("--standing", is_flag=True, help="Approve every plan of SYSTEM POLICY while its declaration stays.")
+@click.option(
+    "--standing", "stands", is_flag=True, help="Approve each plan of SYSTEM POLICY while its declaration stays."
+)
 @click.option("--revoke", is_flag=True, help="With --standing: end it.")
 @actor_option
 @verb
@@ -56,7 +59,7 @@ def approve(
     leave_out: Path | None,
     accept_limits: bool,
     second: bool,
-    standing: bool,
+    stands: bool,
     revoke: bool,
     actor: str | None,
     as_json: bool,
@@ -70,10 +73,10 @@ def approve(
       maintain approve 1f0c93ab --only review.csv --count 2 --reason 'lion stays'
       maintain approve --standing shop old_uploads --reason 'watched for a month'
     """
-    if standing or revoke:
+    if stands or revoke:
         if policy is None or only or leave_out or second or accept_limits or count is not None:
             raise click.UsageError("write: maintain approve --standing SYSTEM POLICY --reason '...' [--revoke]")
-        return _standing(name, policy, revoke or not standing, person(actor), why(reason), confirm, as_json)
+        return _standing(name, policy, revoke or not stands, person(actor), why(reason), confirm, as_json)
     if policy is not None:
         raise click.UsageError("a POLICY belongs to --standing; otherwise name one PLAN")
     if only is not None and leave_out is not None:
@@ -96,8 +99,6 @@ def _plan(
     as_json: bool,
 ) -> int:
     from maintenance_defs.core.errors import ConsentRefused
-    from maintenance_defs.reporting.retention_facts import plan_facts
-    from maintenance_defs.reporting.retention_text import plan_lines
     from maintenance_defs.retention.review import read_review
 
     systems = load_all()
@@ -105,11 +106,12 @@ def _plan(
         state = home.control.retention
         found = find_plan(home, prefix)
         loaded = systems.get(found.system)
-        policy = loaded.system.retention.get(found.policy) if loaded else None
-        file = only or leave_out
-        review = read_review(home, found, file, leave_out=leave_out is not None) if file else None
+        file, review = only or leave_out, None
+        if file is not None:
+            how = opened(found, (loaded or load_system(found.system)).system)
+            review = read_review(home, found, file, leave_out=leave_out is not None, opened=how)
         if not as_json:
-            click.echo("\n".join(plan_lines(plan_facts(home, found, policy), next_step=False)))
+            click.echo("\n".join(plan_lines(plan_facts(home, found, loaded), next_step=False)))
             if review is not None:
                 click.echo(f"  Of these, {file} lets {len(review.units):,} units go.")
         confirm_digest(found.digest, confirm, f"maintain approve {found.id[:SHORT]} ... --confirm DIGEST")
@@ -125,7 +127,7 @@ def _plan(
                 expected=0, given=count,
             )  # fmt: skip
         held = _hold(home, found, review, actor, reason) if review else 0
-        facts: dict[str, Any] = plan_facts(home, state.plan(found.id), policy, items=0)
+        facts: dict[str, Any] = plan_facts(home, state.plan(found.id), loaded, items=False)
     if as_json:
         print_json(facts | {"held": held})
         return CLEAN
@@ -158,14 +160,11 @@ def _hold(home: Home, plan: PlanRow, review: Review, actor: str, reason: str) ->
 def _standing(
     name: str, policy_name: str, revoke: bool, actor: str, reason: str, confirm: str | None, as_json: bool
 ) -> int:
-    from maintenance_defs.core.declaration import policy_digest
     from maintenance_defs.core.errors import Refused
-    from maintenance_defs.reporting.retention_facts import plan_facts
-    from maintenance_defs.reporting.retention_text import plan_lines
-    from maintenance_defs.retention.planning import find_policy, timings_here
 
-    system = load_system(name).system
-    policy = find_policy(system, policy_name)
+    loaded = load_system(name)
+    system = loaded.system
+    check_name(system, policy_name)
     with working_home(serve=False) as home:
         state = home.control.retention
         if revoke:
@@ -176,12 +175,12 @@ def _standing(
                 said = "The standing approval was ended" if ended else "There was no standing approval"
                 click.echo(f"{said}: {system.name}/{policy_name} stops after its plan from now on.")
             return CLEAN
-        if policy.mode != "automatic":
+        mode, digest = standing(system, policy_name, home)
+        if mode != "automatic":
             raise Refused(
                 "manual", f"{policy_name} of {system.name} is manual: each plan is approved by itself. Nothing was "
                 f"approved; declare mode: automatic if that is meant.",
             )  # fmt: skip
-        digest = policy_digest(system, policy_name, timings_here(system, policy, home))
         seen = [row for row in state.plans(system.name, policy_name) if row.config_digest == digest]
         if not seen:
             raise Refused(
@@ -190,8 +189,8 @@ def _standing(
                 f"it does. Nothing was approved: maintain plan {system.name} {policy_name}",
             )
         if not as_json:
-            click.echo("The newest plan of this policy, as an example:")
-            click.echo("\n".join(plan_lines(plan_facts(home, seen[0], policy), next_step=False)))
+            click.echo("Its newest plan, as an example:")
+            click.echo("\n".join(plan_lines(plan_facts(home, seen[0], loaded), next_step=False)))
             click.echo(f"The declaration has the digest {digest[:SHORT]}. Every plan it makes would be done by itself.")
         confirm_digest(digest, confirm, f"maintain approve --standing {name} {policy_name} ... --confirm DIGEST")
         state.standing_approve(system.name, policy_name, digest, actor, reason)

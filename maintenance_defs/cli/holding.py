@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from maintenance_defs.cli.kinds import check_name
 from maintenance_defs.cli.shared import (
     CLEAN,
     Instant,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--store", help="add: only in this store; alone, all of the store.")
 @click.option("--table", help="add: rows of this table.")
 @click.option("--row", "row_id", metavar="ID", help="add: this row of the table.")
-@click.option("--policy", help="add: only this policy is held back.")
+@click.option("--policy", help="add: only this policy or archive is held back.")
 @click.option("--everything", is_flag=True, help="add: the whole system.")
 @click.option("--until", type=Instant(), metavar="INSTANT", help="add: it ends by itself then.")
 @click.option("--all", "every", is_flag=True, help="list: released and ended ones too.")
@@ -103,8 +104,6 @@ def hold(
 
 def _sensible(system: System, what: dict[str, str | None], policy: str | None, everything: bool) -> None:
     """Raises a usage error for a hold that would cover nothing, or more than was said."""
-    from maintenance_defs.retention.planning import find_policy
-
     if everything == any(what.values()):
         raise click.UsageError("say what is held: --key, --prefix, --store, --table with --row, or --everything")
     if what["row_id"] and not what["table"]:
@@ -116,12 +115,13 @@ def _sensible(system: System, what: dict[str, str | None], policy: str | None, e
     if what["store"] and what["store"] not in system.stores:
         raise click.BadParameter(f"{what['store']!r}. Known: {', '.join(system.stores)}.", param_hint="--store")
     if policy is not None:
-        find_policy(system, policy)
+        check_name(system, policy)
     tables = {p.select.rows for p in system.retention.values() if p.select.rows}
     tables |= {p.select.owns.table for p in system.retention.values() if p.select.owns}
+    tables |= {archive.table for archive in system.archives.values()}
     if what["table"] and what["table"] not in tables:
         raise click.BadParameter(
-            f"no policy acts on table {what['table']!r}. Known: {', '.join(sorted(tables)) or 'none'}.",
+            f"no policy and no archive acts on table {what['table']!r}. Known: {', '.join(sorted(tables)) or 'none'}.",
             param_hint="--table",
         )
 
@@ -143,9 +143,9 @@ def _facts(one: Hold) -> dict[str, Any]:
     return {name: format_instant(value) if hasattr(value, "tzinfo") else value for name, value in asdict(one).items()}
 
 
-@click.command(short_help="Switch a policy, or all of a system's, off at once.")
+@click.command(short_help="Switch a policy, an archive, or all of a system's, off at once.")
 @system_argument
-@click.argument("policy", required=False)
+@click.argument("policy", metavar="[POLICY|ARCHIVE]", required=False)
 @reason_option
 @actor_option
 @verb
@@ -154,11 +154,9 @@ def pause(name: str, policy: str | None, reason: str | None, actor: str | None, 
 
     A run that is at work stops before its next act. Plans can still be made; nothing is undone.
     """
-    from maintenance_defs.retention.planning import find_policy
-
     system = load_system(name).system
     if policy is not None:
-        find_policy(system, policy)
+        check_name(system, policy)
     with working_home(serve=False) as home:
         paused = home.control.retention.pause(system.name, policy, person(actor), why(reason))
     if as_json:
@@ -170,17 +168,15 @@ def pause(name: str, policy: str | None, reason: str | None, actor: str | None, 
 
 @click.command(short_help="End a pause.")
 @system_argument
-@click.argument("policy", required=False)
+@click.argument("policy", metavar="[POLICY|ARCHIVE]", required=False)
 @reason_option
 @actor_option
 @verb
 def resume(name: str, policy: str | None, reason: str | None, actor: str | None, as_json: bool) -> int:
     """End every pause of POLICY of SYSTEM, or of SYSTEM as a whole; pauses of its single policies stay."""
-    from maintenance_defs.retention.planning import find_policy
-
     system = load_system(name).system
     if policy is not None:
-        find_policy(system, policy)
+        check_name(system, policy)
     with working_home(serve=False) as home:
         state = home.control.retention
         ended = state.resume(system.name, policy, person(actor), why(reason))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from maintenance_defs.cli.kinds import check_name, enabled_names, opened, plan_facts, plan_lines, take_plan
 from maintenance_defs.cli.shared import (
     CLEAN,
     PARTIAL,
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 LISTED = 30
 
 
-@click.command(short_help="Say what a policy would remove or change, and why.")
+@click.command(short_help="Say what a policy or archive would remove or change, and why.")
 @click.argument("name", metavar="SYSTEM|PLAN")
-@click.argument("policy", required=False)
+@click.argument("policy", metavar="[POLICY|ARCHIVE]", required=False)
 @as_of_option
 @click.option("--reconcile", "first", is_flag=True, help="Reconcile the system first.")
 @click.option("--list", "listed", is_flag=True, help="List the system's plans, pauses and holds instead.")
@@ -55,9 +55,10 @@ def plan(
     reason: str | None,
     as_json: bool,
 ) -> int:
-    """Plan what a policy of SYSTEM would do now; every enabled policy, where none is named. Changes nothing.
+    """Plan what a policy or an archive of SYSTEM would do now; each enabled one, where none is named. Changes nothing.
 
-    Rests on the last reconciliation and a fresh snapshot of the database. PLAN shows one again, by its id or digest.
+    A policy rests on the last reconciliation, both on a fresh snapshot of the database. PLAN shows one again, by its
+    id or digest.
 
     \b
       maintain plan shop --reconcile
@@ -84,12 +85,12 @@ def _looks_like_plan(name: str) -> bool:
 def _known_plan(
     systems: dict[str, LoadedSystem], prefix: str, target: Path | None, cancel: bool, reason: str | None, as_json: bool
 ) -> int:
-    from maintenance_defs.reporting.retention_facts import plan_facts, plan_summary
-    from maintenance_defs.reporting.retention_text import plan_lines
+    from maintenance_defs.reporting.retention_facts import plan_summary
     from maintenance_defs.retention.review import write_review
 
     with working_home(serve=False) as home:
         found = find_plan(home, prefix)
+        loaded = systems.get(found.system)
         if cancel:
             home.control.retention.cancel_plan(found.id, person(None), why(reason))
             found = home.control.retention.plan(found.id)
@@ -97,7 +98,7 @@ def _known_plan(
             return CLEAN
         if target is not None:
             try:
-                lines = write_review(home, found, target)
+                lines = write_review(home, found, target, opened(found, (loaded or load_system(found.system)).system))
             except OSError as error:
                 raise click.FileError(str(target), error.strerror or "it could not be written") from None
             if as_json:
@@ -106,8 +107,7 @@ def _known_plan(
                 click.echo(f"{lines:,} lines written to {target}. Write delete, keep or ignore into each, then:")
                 click.echo(f"  maintain approve {found.id[:8]} --only {target} --count N --reason '...'")
             return CLEAN
-        loaded = systems.get(found.system)
-        facts = plan_facts(home, found, loaded.system.retention.get(found.policy) if loaded else None)
+        facts = plan_facts(home, found, loaded)
     if as_json:
         print_json(facts)
     else:
@@ -118,11 +118,10 @@ def _known_plan(
 def _list(loaded: LoadedSystem, policy: str | None, as_json: bool) -> int:
     from maintenance_defs.reporting.retention_facts import plan_summary
     from maintenance_defs.reporting.retention_text import plan_table
-    from maintenance_defs.retention.planning import find_policy
 
     system = loaded.system
     if policy is not None:
-        find_policy(system, policy)
+        check_name(system, policy)
     with working_home(serve=False) as home:
         state = home.control.retention
         state.expire_plans(system.name)
@@ -140,15 +139,18 @@ def _list(loaded: LoadedSystem, policy: str | None, as_json: bool) -> int:
 
 def _make(loaded: LoadedSystem, policy: str | None, as_of: datetime | None, first: bool, as_json: bool) -> int:
     from maintenance_defs.core.errors import MaintenanceError, Refused
-    from maintenance_defs.reporting.retention_text import plan_lines
 
     system = loaded.system
+    if policy is not None:
+        check_name(system, policy)
     made: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     with working_home() as home:
-        names = [policy] if policy is not None else _enabled(loaded, home)
+        names = [policy] if policy is not None else enabled_names(system, home)
         if not names:
-            raise Refused("no_policy", f"{system.name} declares no policy that is enabled here. Nothing was planned.")
+            raise Refused(
+                "no_policy", f"{system.name} declares no policy or archive that is enabled here. Nothing was planned."
+            )
         with progress(shown=not as_json) as step:
             if first:
                 from maintenance_defs.reconcile.run import reconcile
@@ -176,22 +178,6 @@ def _make(loaded: LoadedSystem, policy: str | None, as_of: datetime | None, firs
 
 
 def _plan(loaded: LoadedSystem, name: str, home: Home, as_of: datetime | None, as_json: bool) -> dict[str, Any]:
-    from maintenance_defs.reporting.retention_facts import plan_facts
-    from maintenance_defs.retention.planning import find_policy, take_plan
-
-    policy = find_policy(loaded.system, name)
     with progress(shown=not as_json) as step:
-        row = take_plan(
-            loaded.system, name, home, run_id=uuid.uuid4().hex, as_of=as_of, progress=lambda rows: step(name, rows)
-        )
-    return plan_facts(home, row, policy)
-
-
-def _enabled(loaded: LoadedSystem, home: Home) -> list[str]:
-    from maintenance_defs.core.errors import Refused
-    from maintenance_defs.core.retention_rules import is_enabled
-
-    try:
-        return [name for name, policy in loaded.system.retention.items() if is_enabled(policy, home.environment)]
-    except ValueError as error:
-        raise Refused("configuration", f"{error}. Nothing was planned.") from None
+        row = take_plan(loaded.system, name, home, as_of, step)
+    return plan_facts(home, row, loaded)

@@ -89,7 +89,7 @@ def _tell(system: str, undone: Undone, as_json: bool) -> int:
         print_json(facts)
     else:
         click.echo("\n".join(undone_lines(system, facts)))
-    return PARTIAL if any(outcome not in ("restored", "purged") for outcome in undone.counts) else CLEAN
+    return PARTIAL if undone.problems else CLEAN
 
 
 @click.command(short_help="Remove for good what was in quarantine long enough.")

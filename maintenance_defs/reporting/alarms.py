@@ -1,4 +1,5 @@
-"""What somebody has to be told now: a guard that refuses, damage, a plan above its limits, a store that is full.
+"""What somebody has to be told now: a guard that refuses, damage, a plan above its limits or done in part, a month
+that stopped on its way into the archive, a store that is full.
 
 A condition has a name that stays the same as long as it lasts, so that it is told once.
 """
@@ -10,12 +11,14 @@ from datetime import timedelta
 
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
+from maintenance_defs.control.retention import PlanRow
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import format_size
 
 TREND = timedelta(days=30)  # so far back the growth of a store is looked at
 LISTINGS = 750  # enough for hourly ones
 OPEN = ("planned", "partial")
+KINDS = 4  # so many plans back both kinds of an archive's plans are found; they are made together
 
 
 def alarms(systems: Iterable[System], home: Home) -> dict[str, str]:
@@ -34,20 +37,33 @@ def _of(system: System, home: Home) -> Iterator[tuple[str, str]]:
     for pause in home.control.retention.pauses(system.name):
         if pause.actor.startswith("check "):
             yield f"{system.name} damage {pause.id}", f"{pause.words()}. Nothing is deleted until somebody resumes it."
-    for name in system.retention:
-        plans = home.control.retention.plans(system.name, name, limit=1)
-        if not plans or plans[0].state not in OPEN:
+    for plan in _newest_plans(system, home):
+        name = plan.policy
+        if plan.state not in OPEN:
             continue
-        plan = plans[0]
         if exceeded := plan.totals.get("limits_exceeded"):
             yield f"{system.name}/{name} limits", f"{system.name}/{name}: {' '.join(exceeded)}"
         if plan.state == "partial":
             why = plan.message or "some items failed"
             text = f"{system.name}/{name}: plan {plan.short_digest} was executed in part: {why}"
             yield f"{system.name}/{name} partial {plan.id}", text
+    for unit in home.control.archive.units(system.name):
+        if unit.message and unit.archive in system.archives:
+            text = f"{system.name}: {unit.words()} stopped at {unit.state}: {unit.message}"
+            yield f"{system.name}/{unit.archive} stopped {unit.id} {unit.state}", text
     for store, declared in system.stores.items():
         if declared.limit is not None and (full := _full(system, store, declared.limit, home)):
             yield f"{system.name} {store} full", full
+
+
+def _newest_plans(system: System, home: Home) -> Iterator[PlanRow]:
+    """The last one of each policy, and of each archive's removals and expiries."""
+    for name in (*system.retention, *system.archives):
+        seen = set()
+        for plan in home.control.retention.plans(system.name, name, limit=1 if name in system.retention else KINDS):
+            if (kind := plan.totals.get("only")) not in seen:
+                seen.add(kind)
+                yield plan
 
 
 def _full(system: System, store: str, limit: int, home: Home) -> str | None:

@@ -16,6 +16,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import Store, System
 from maintenance_defs.core.errors import MaintenanceError, Refused, StoreDenied
 from maintenance_defs.core.quantities import format_duration, format_instant
+from maintenance_defs.reporting.doctor_archives import examine_archives
 from maintenance_defs.reporting.doctor_database import examine_database
 from maintenance_defs.reporting.finding import Finding, Status, Where
 from maintenance_defs.stores import open_store
@@ -57,6 +58,7 @@ def examine(
             yield from examine_database(system, home, where=where, folder=folder)
         except MaintenanceError as error:
             yield _failed(system, "database", error)
+    yield from examine_archives(system, home, now or datetime.now(UTC))
 
 
 def _failed(system: System, subject: str, error: MaintenanceError, *, optional: bool = False) -> Finding:

@@ -80,6 +80,7 @@ def plan_summary(plan: PlanRow) -> dict[str, Any]:
     """A plan in a list."""
     return {
         "plan": plan.id,
+        "kind": plan.totals.get("kind", "policy"),
         "system": plan.system,
         "policy": plan.policy,
         "state": plan.state,

@@ -39,6 +39,16 @@ OUTCOMES = {
     "purged": "removed for good",
     "open": "begun, and nobody wrote what became of it",
 }
+# Of archives: what became of the rows of one organisation and month, or of their file.
+ARCHIVED = {
+    ("archive", "moved"): "left the table; read from the archive; can be put back",
+    ("archive", "deleted"): "in the archive; gone from the database",
+    ("archive", "already_absent"): "had left the table before",
+    ("expire_rows", "moved"): "left the table with their month; gone once it is dropped",
+    ("expire_rows", "deleted"): "deleted, their time was over",
+    ("drop", "deleted"): "dropped from the database; in the archive",
+    ("expire_file", "deleted"): "deleted from the archive, their time was over",
+}
 RULES = {
     "younger_than": "too young",
     "young": "too young",
@@ -64,7 +74,7 @@ def plan_lines(facts: Mapping[str, Any], *, next_step: bool = True) -> Iterator[
         yield f"  Waits for approval until {facts['expires_at']}. Nothing was changed."
     elif facts["units"]:
         yield f"  State: {STATES[facts['state']]}."
-    yield from _approval(facts.get("approval"))
+    yield from approval_lines(facts.get("approval"))
     if facts["units"]:
         yield f"  Would go: {amount(facts)}."
         yield from (f"    {line}" for line in _acts(facts))
@@ -137,7 +147,11 @@ def _kept(kept: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
-def _approval(approval: Mapping[str, Any] | None) -> Iterator[str]:
+def ended_words(act: str, outcome: str) -> str:
+    return ARCHIVED.get((act, outcome)) or OUTCOMES.get(outcome, outcome)
+
+
+def approval_lines(approval: Mapping[str, Any] | None) -> Iterator[str]:
     if approval is None:
         return
     who = approval["actor"] + (f" and {approval['second_actor']}" if approval["second_actor"] else "")
@@ -255,7 +269,7 @@ def ledger_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"  Made at {facts['created_at']} as of {facts['as_of']}: {amount(facts)}. State: {STATES[facts['state']]}."
     if facts["approval"] is None:
         yield "  Nobody has approved it."
-    yield from _approval(facts["approval"])
+    yield from approval_lines(facts["approval"])
     if facts["message"]:
         yield f"  {shown(facts['message'])}"
     if facts["outcomes"]:
@@ -284,7 +298,7 @@ def ledger_lines(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _act_line(act: Mapping[str, Any]) -> str:
     store, row = f"{act['store']}: {shown(act['key'] or '')}", f"{act['table']} {shown(act['row_id'] or '')}"
-    outcome = OUTCOMES.get(act["outcome"], act["outcome"])
+    outcome = ended_words(act["act"], act["outcome"])
     if act["act"] in ("restore", "purge"):
         why = f" by {act['actor']}: {shown(act['detail'] or act['reason'] or '')}"
     else:
@@ -308,7 +322,7 @@ def history_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         what = OUTCOMES.get(act["outcome"], act["outcome"])
         why = shown(act["reason"] or "?")
         yield f"  {act['removed_at']}  {what} by {act['policy']} (plan {act['plan'][:SHORT]}), because {why}"
-        yield from (f"  {line}" for line in _approval(act["approval"]))
+        yield from (f"  {line}" for line in approval_lines(act["approval"]))
         if act["state"] == "restored":
             yield f"    {act['ended_at']}  restored"
         elif act["state"] == "purged":

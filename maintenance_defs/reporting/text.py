@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from maintenance_defs.core.quantities import count as count
 from maintenance_defs.core.quantities import format_size
 
 SAMPLE_ROWS = 10  # what a screen holds; the rest is exported
@@ -52,11 +53,6 @@ class Section:
 def shown(text: str) -> str:
     """The text with control and invisible characters escaped: a key must not command a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def count(number: int, singular: str, plural: str | None = None) -> str:
-    """`1 row`, `1,200 rows`."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def sections(facts: dict[str, Any]) -> Iterator[Section]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,6 +19,10 @@ from click.testing import CliRunner, Result
 from maintenance_defs.cli import main
 from maintenance_defs.control.home import Home
 from maintenance_defs.demo.data import make_objects, make_sqlite_rows
+
+if TYPE_CHECKING:
+    from maintenance_defs.databases.embedded import EmbeddedPostgres
+    from tests.cli.archive_world import ArchiveWorld
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,3 +115,30 @@ def ready(planned: tuple[World, dict[str, Any]], tmp_path_factory: pytest.TempPa
     yield world
     shutil.rmtree(world.folder)
     shutil.copytree(kept, world.folder)
+
+
+@pytest.fixture
+def executions(pg_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArchiveWorld:
+    """Nine log rows of two organisations, four of a phi audit (systems.md S4)."""
+    from tests.cli.archive_world import make_archive_world  # which needs this module
+
+    return make_archive_world(pg_database, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def untouched(pg: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArchiveWorld]:
+    """The same, for tests of a module that only ask."""
+    from tests.cli.archive_world import make_archive_world
+
+    name = f"untouched_{uuid.uuid4().hex[:8]}"
+    pg.create_database(name, template="template0")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield make_archive_world(pg.url(name), tmp_path_factory.mktemp("untouched"), monkeypatch)
+    pg.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def archived(untouched: ArchiveWorld) -> ArchiveWorld:
+    """After A4-2, likewise."""
+    assert untouched.apply().exit_code == 0
+    return untouched

@@ -5,10 +5,12 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from maintenance_defs.cli import VERBS, main
+from maintenance_defs.cli.archiving import ARCHIVE_VERBS, archive
 from tests.cli.conftest import ROOT, World
 
 NAMES = [name for group in VERBS.values() for name in group]
@@ -98,10 +100,31 @@ def test_the_documentation_names_every_verb_and_option() -> None:
         command = main.get_command(None, name)  # type: ignore[arg-type]
         assert command is not None
         section = page.split(f"## maintain {name}\n")[1].split("\n## ")[0]
-        for parameter in command.params:
-            for option in parameter.opts:
-                if option.startswith("--") and option not in ("--json", "--debug"):
-                    assert f"`{option}" in section, f"{name} {option}"
+        assert not undocumented(command, section), name
+
+
+def undocumented(command: click.Command, section: str) -> list[str]:
+    """Options of the verb that its section does not name."""
+    options = [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
+    return [option for option in options if option not in ("--json", "--debug") and f"`{option}" not in section]
+
+
+@pytest.mark.parametrize("name", [name for group in ARCHIVE_VERBS.values() for name in group])
+def test_the_documentation_names_every_verb_of_archives(name: str) -> None:
+    page = (ROOT / "docs" / "command.md").read_text()
+    command = archive.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None
+    section = page.split(f"### maintain archive {name}\n")[1].split("\n### ")[0].split("\n## ")[0]
+    assert not undocumented(command, section)
+    done = CliRunner().invoke(main, ["archive", name, "--help"])
+    assert done.exit_code == 0
+    assert "\n  \n" not in done.output
+
+
+def test_a_misspelt_verb_of_archives_is_suggested() -> None:
+    done = CliRunner().invoke(main, ["archive", "querry", "SELECT 1"])
+    assert done.exit_code == 2
+    assert "Did you mean 'query'?" in done.output
 
 
 def test_python_m_works() -> None:
