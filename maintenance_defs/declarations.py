@@ -20,19 +20,29 @@ from maintenance_defs.core.declaration import Scope, System
 from maintenance_defs.core.errors import DeclarationError
 from maintenance_defs.core.problems import did_you_mean, problems, shown
 from maintenance_defs.core.retention_rules import chosen_preset, is_enabled, parse_days
-from maintenance_defs.core.triggers import ApprovedPlans, Backlog, HttpRequest, RowSensor, Schedule, Trigger
+from maintenance_defs.core.triggers import (
+    ARCHIVE_RUNS,
+    ApprovedPlans,
+    Backlog,
+    ColdMonths,
+    HttpRequest,
+    RowSensor,
+    Schedule,
+    Trigger,
+)
 from maintenance_defs.core.yaml_lines import Document, YamlProblem
 
 ASSETS, SENSORS = "assets", "sensors"
 PREFIX = "maintenance_defs.components."
 SYSTEMS: Mapping[str, type[System]] = {PREFIX + "MaintainedSystem": System}
-AnyTrigger = Trigger | ApprovedPlans
+AnyTrigger = Trigger | ApprovedPlans | ColdMonths
 TRIGGERS: Mapping[str, type[AnyTrigger]] = {
     PREFIX + "Schedule": Schedule,
     PREFIX + "RowSensor": RowSensor,
     PREFIX + "HttpRequest": HttpRequest,
     PREFIX + "Backlog": Backlog,
     PREFIX + "ApprovedPlans": ApprovedPlans,
+    PREFIX + "ColdMonths": ColdMonths,
 }
 Model = TypeVar("Model", bound=BaseModel)
 FILE = "defs.yaml"
@@ -143,15 +153,37 @@ def load_triggers(
 def _unknown_policies(here: LoadedTrigger, loaded: LoadedSystem) -> Iterator[str]:
     """Policies that are not there, and job names that are taken."""
     trigger, system = here.trigger, loaded.system
-    for name in trigger.policy:
-        if name not in system.retention:
-            hint = f"{did_you_mean(name, system.retention)} Known: {', '.join(system.retention) or 'none'}."
-            yield f"{system.name} has no policy {name!r} ({here.where(('policy',))}).{hint}"
+    yield from _unknown_names(here, system)
     quarantines = any(policy.act.objects == "quarantine" for policy in system.retention.values())
     if isinstance(trigger, Trigger) and trigger.run == "restore_drill" and not quarantines:
         yield f"no policy of {system.name} quarantines, so there is nothing to drill ({here.where(('run',))})."
-    if isinstance(trigger, Trigger) and trigger.name in (*system.retention, "reconciliation", "restore_drill"):
+    wants_archive = isinstance(trigger, ColdMonths) or (isinstance(trigger, Trigger) and trigger.run in ARCHIVE_RUNS)
+    if wants_archive and not system.archives:
+        yield f"{system.name} has no archives, so there is nothing to start ({here.where()})."
+    if isinstance(trigger, Trigger) and trigger.run == "archive_ahead" and not _made_ahead(system):
+        yield f"no archive of {system.name} makes months ahead: months_ahead is 0 ({here.where(('run',))})."
+    taken = (*system.retention, "reconciliation", "restore_drill", *ARCHIVE_RUNS)
+    if isinstance(trigger, Trigger) and trigger.name in taken:
         yield f"name: {trigger.name!r} is taken by another job of {system.name} ({here.where(('name',))})."
+
+
+def _made_ahead(system: System) -> bool:
+    return any(archive.months_ahead and archive.remove != "rows" for archive in system.archives.values())
+
+
+def _unknown_names(here: LoadedTrigger, system: System) -> Iterator[str]:
+    """Policies and archives that a trigger names and that are not there."""
+    trigger = here.trigger
+    if isinstance(trigger, ColdMonths):
+        wanted, known, what, field_ = trigger.archive, [*system.archives], "archive", "archive"
+    elif isinstance(trigger, ApprovedPlans):
+        wanted, known, what, field_ = trigger.policy, [*system.retention, *system.archives], "policy", "policy"
+    else:
+        wanted, known, what, field_ = trigger.policy, [*system.retention], "policy", "policy"
+    for name in wanted:
+        if name not in known:
+            hint = f"{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}."
+            yield f"{system.name} has no {what} {name!r} ({here.where((field_,))}).{hint}"
 
 
 def _declared(
@@ -270,7 +302,7 @@ def _same_cause(one: AnyTrigger, other: AnyTrigger) -> bool:
     """Whether Dagster could not tell them apart, or one job's name would mean two things."""
     if (one.system, one.starts) != (other.system, other.starts):
         return False
-    if one.policy != other.policy and not isinstance(one, ApprovedPlans):
+    if isinstance(one, Trigger) and isinstance(other, Trigger) and one.policy != other.policy:
         return True
     if type(one) is not type(other):
         return False

@@ -16,13 +16,15 @@ import dagster as dg
 from croniter import croniter
 
 from maintenance_defs.components.alerts import alert_sensors
+from maintenance_defs.components.archive_sensors import cold_months_sensor
+from maintenance_defs.components.archive_upkeep import is_made_ahead
 from maintenance_defs.components.retention_assets import RECONCILED, cycle_job
 from maintenance_defs.components.retention_sensors import approved_plans, backlog
 from maintenance_defs.components.sensors import Job, requested_reconciliations, row_changes
 from maintenance_defs.components.steps import job_name
 from maintenance_defs.components.triggers import schedule_definition
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.triggers import ApprovedPlans, Backlog, HttpRequest, RowSensor, Schedule, Trigger
+from maintenance_defs.core.triggers import ApprovedPlans, Backlog, ColdMonths, HttpRequest, RowSensor, Schedule, Trigger
 from maintenance_defs.declarations import ASSETS, SENSORS, AnyTrigger, load_systems, load_triggers
 
 TICKS = 400  # enough to meet the longest pause of a weekly or monthly schedule
@@ -81,6 +83,8 @@ def _sensors(
         yield backlog(waiting, systems, of(waiting))
     if approved := [trigger for trigger in triggers if isinstance(trigger, ApprovedPlans) and trigger.running]:
         yield approved_plans(approved, systems)
+    if cold := [trigger for trigger in triggers if isinstance(trigger, ColdMonths) and trigger.running]:
+        yield cold_months_sensor(cold, systems)
     yield from alert_sensors(systems)
 
 
@@ -118,8 +122,22 @@ def _freshness(schedules: Sequence[Schedule], systems: Mapping[str, System]) -> 
         for name in schedule.policy:
             automatic = systems[schedule.system].retention[name].mode == "automatic"
             steps += [f"{name}_plan", *([f"{name}_deletion"] if automatic else [])]
+        steps += _archive_steps(schedule, systems[schedule.system])
         policies |= {dg.AssetKey([schedule.system, step]): policy for step in steps}
     return policies
+
+
+def _archive_steps(schedule: Schedule, system: System) -> list[str]:
+    """The assets that a schedule of archives materialises each time."""
+    if schedule.run == "archive_ahead":
+        return [f"{name}_ahead" for name in system.archives if is_made_ahead(system, name)]
+    if schedule.run == "archive_drill":
+        return [f"{name}_drill" for name in system.archives]
+    if schedule.run != "archive":
+        return []
+    automatic = [name for name, archive in system.archives.items() if archive.mode == "automatic"]
+    plans = [f"{name}_plan" for name in system.archives]
+    return plans + [f"{name}_{step}" for name in automatic for step in ("removal", "expiry")]
 
 
 def longest_pause(cron: str, timezone: str = "UTC") -> timedelta:

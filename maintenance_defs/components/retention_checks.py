@@ -41,11 +41,9 @@ def of_plan(system: System, plan: PlanRow, home: Home, now: Any) -> Iterator[dg.
     key = [system.name, f"{plan.policy}_plan"]
     stop = obstacle(system, plan.policy, home, now)
     off = stop is not None and stop[0] in ("disabled", "paused")
-    yield _result(
-        key, "enabled", not off, WARN, [stop[1]] if off and stop else [], {"why_not": stop[0] if stop else "-"}
-    )
+    yield shown(key, "enabled", not off, WARN, [stop[1]] if off and stop else [], {"why_not": stop[0] if stop else "-"})
     exceeded = plan.totals["limits_exceeded"]
-    yield _result(key, "within_limits", not exceeded, ERROR, exceeded, {"guards": len(plan.totals["guards"])})
+    yield shown(key, "within_limits", not exceeded, ERROR, exceeded, {"guards": len(plan.totals["guards"])})
     if _may_be_testing(system, plan.policy):
         where = home.environment.get("MAINTENANCE_ENVIRONMENT", PRODUCTION).casefold()
         preset = chosen_preset(system, home.environment) or "none"
@@ -54,7 +52,7 @@ def of_plan(system: System, plan: PlanRow, home: Home, now: Any) -> Iterator[dg.
             f"The profile is testing, and this is production: {plan.policy} takes what is minutes old. Set "
             f"{system.preset_env or 'preset'}, or MAINTENANCE_ENVIRONMENT if this is no production."
         ]  # fmt: skip
-        yield _result(key, "profile", passed, WARN, words, {"profile": preset, "environment": where})
+        yield shown(key, "profile", passed, WARN, words, {"profile": preset, "environment": where})
 
 
 def of_deletion(system: System, name: str, cycle: Cycle) -> dg.AssetCheckResult:
@@ -63,12 +61,12 @@ def of_deletion(system: System, name: str, cycle: Cycle) -> dg.AssetCheckResult:
     done = cycle.execution
     if done is None:
         passed = cycle.stopped == "nothing_to_do"
-        return _result(key, "complete", passed, WARN, [] if passed else [cycle.message], {"state": cycle.stopped or ""})
+        return shown(key, "complete", passed, WARN, [] if passed else [cycle.message], {"state": cycle.stopped or ""})
     words = [done.message] if done.message else []
     words += [f"{p['key'] or p['row_id']}: {p['outcome']} {p['detail'] or ''}" for p in done.problems[:5]]
     failed = sum(done.counts.get(outcome, 0) for outcome in ("failed", "unknown"))
     numbers = {"state": done.state, "succeeded": done.succeeded, "failed": failed}
-    return _result(key, "complete", done.state == "done", ERROR, words if done.state != "done" else [], numbers)
+    return shown(key, "complete", done.state == "done", ERROR, words if done.state != "done" else [], numbers)
 
 
 def drill_check(system: System) -> dg.AssetChecksDefinition | None:
@@ -103,7 +101,7 @@ def _may_be_testing(system: System, name: str) -> bool:
     return TESTING in system.presets and bool(system.retention[name].timings)
 
 
-def _result(
+def shown(
     key: Sequence[str], name: str, passed: bool, severity: dg.AssetCheckSeverity, words: Sequence[str],
     numbers: dict[str, Any],
 ) -> dg.AssetCheckResult:  # fmt: skip

@@ -16,9 +16,9 @@ from maintenance_defs.control.retention.ledger import SUCCESS
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import format_instant, format_size
 from maintenance_defs.reporting.text import count
+from maintenance_defs.retention.choosing import STEPS_FILE
 from maintenance_defs.retention.cycle import Cycle
 from maintenance_defs.retention.gate import Execution
-from maintenance_defs.retention.planning import STEPS_FILE
 
 NARROW = 40  # characters of what a line is about
 WORDS = 420  # characters of a summary that leave room for its chart
@@ -38,7 +38,7 @@ def of_plan(system: System, plan: PlanRow, artefact: Artefact, home: Home, next_
     bars += [(rule.replace("_", " "), n, GREEN) for rule, n in facts["kept"].items()]
     timings = ", ".join(f"{name} {value}" for name, value in facts["timings"].items() if name != "enabled")
     return {
-        **metadata.told([_short(words)], [bar for bar in bars if bar[1]], lambda number: f"{number:,}"),
+        **metadata.told([short(words)], [bar for bar in bars if bar[1]], lambda number: f"{number:,}"),
         "dagster/row_count": artefact.row_count,
         "count": plan.units,
         "digest": plan.short_digest,
@@ -100,7 +100,7 @@ def of_execution(done: Execution, approval: Approval | None, home: Home) -> dict
         words.append(f"{count(done.restored, 'object')} came back: a row named it meanwhile.")
     if done.message:
         words.append(plain(done.message))
-    bars = [(name.replace("_", " "), number, _colour(name)) for name, number in done.counts.items()]
+    bars = [(name.replace("_", " "), number, colour(name)) for name, number in done.counts.items()]
     outcomes = [
         (kind, outcome.replace("_", " "), f"{number:,}")
         for kind, found in sorted(done.by_kind.items())
@@ -109,12 +109,12 @@ def of_execution(done: Execution, approval: Approval | None, home: Home) -> dict
     problems = [(problem["key"] or f"{problem['table_name']} {problem['row_id']}", problem["outcome"],
                  problem["detail"] or "") for problem in done.problems]  # fmt: skip
     return {
-        **metadata.told([_short(words)], bars, lambda number: f"{number:,}"),
+        **metadata.told([short(words)], bars, lambda number: f"{number:,}"),
         "state": done.state,
         "succeeded": done.succeeded,
         "outcomes": table(("what", "outcome", "steps"), outcomes),
         **({"not_done": table(("what", "outcome", "why"), problems)} if problems else {}),
-        "ledger": _ledger(home, plan, steps),
+        "ledger": ledger_table(home, plan, steps),
         **({"approved_by": f"{approval.actor}: {approval.reason}"} if approval else {}),
         "plan": plan.id,
         "seconds": done.seconds,
@@ -123,7 +123,7 @@ def of_execution(done: Execution, approval: Approval | None, home: Home) -> dict
     }
 
 
-def _ledger(home: Home, plan: PlanRow, steps: int) -> dg.TableMetadataValue:
+def ledger_table(home: Home, plan: PlanRow, steps: int) -> dg.TableMetadataValue:
     lines = (line for batch in home.control.retention.acts(plan.id) for line in batch.to_pylist())
     first = [
         (
@@ -161,13 +161,13 @@ def _narrow(text: str) -> str:
     return text if len(text) <= NARROW else f"{text[:12]}…{text[-(NARROW - 13) :]}"
 
 
-def _colour(outcome: str) -> str:
+def colour(outcome: str) -> str:
     if outcome in SUCCESS:
         return GREEN
     return RED if outcome in ("failed", "unknown") else AMBER
 
 
-def _short(words: Sequence[str]) -> str:
+def short(words: Sequence[str]) -> str:
     """Words that leave room for the chart; the files and the command hold the rest."""
     text = "\n".join(words)
     return text if len(text) <= WORDS else text[: WORDS - 1] + "…"

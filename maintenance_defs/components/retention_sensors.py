@@ -1,10 +1,11 @@
-"""Sensors over plans: a backlog starts a cycle, an approval starts the deletion. They read the control database."""
+"""Sensors over plans: a backlog starts a cycle, an approval starts what it is for. They read the control database."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from maintenance_defs.archive import cycle as archive_cycle
 from maintenance_defs.components.sensors import CAUSE_TAG, Job, still_running
 from maintenance_defs.components.steps import TAG, job_name
 from maintenance_defs.control.home import Home
@@ -72,19 +73,19 @@ def backlog(
 def approved_plans(
     declared: Sequence[ApprovedPlans], systems: Mapping[str, System], clock: Callable[[], datetime] = _utc_now
 ) -> dg.SensorDefinition:
-    """Starts the deletion of every plan that a person approved, once: `run_key` is the plan.
+    """Starts the execution of every plan that a person approved, once: `run_key` is the plan.
 
     Whether it may be executed is decided by the gate, from the control database; this only starts it.
     """
-    policies = [(one.system, name) for one in declared for name in one.policy or systems[one.system].retention]
-    keys = [dg.AssetKey([system, f"{name}_deletion"]) for system, name in policies]
+    policies = [(one.system, name) for one in declared for name in one.policy or _names(systems[one.system])]
+    keys = [dg.AssetKey([name, step]) for name, policy in policies for step in _steps(systems[name], policy)]
 
     @dg.sensor(
         name="approved_plans",
         asset_selection=dg.AssetSelection.assets(*keys),
         minimum_interval_seconds=APPROVED_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Starts the deletion of plans that were approved, by the asset or by `maintain approve`: "
+        description="Carries out plans that were approved, by the asset or by `maintain approve`: "
         + ", ".join(sorted({one.system for one in declared}))
         + ".",
     )
@@ -93,10 +94,10 @@ def approved_plans(
         for name, policy in policies:
             try:
                 for plan in _approved(home, name, policy, clock()):
-                    if stop := obstacle(systems[name], policy, home, clock()):
+                    if stop := _obstacle(systems[name], policy, home, clock()):
                         reasons.append(f"{name}/{policy}: {stop[1]}")
                         continue
-                    requests.append(_deletion(plan))
+                    requests.append(_execution(systems[name], plan))
             except MaintenanceError as error:
                 reasons.append(f"{name}/{policy}: {error}")
         if not requests:
@@ -119,11 +120,28 @@ def _approved(home: Home, system: str, policy: str, now: datetime) -> Iterator[P
             yield plan
 
 
-def _deletion(plan: PlanRow) -> dg.RunRequest:
-    step = f"{plan.system}__{plan.policy}_deletion"
+def _names(system: System) -> list[str]:
+    """Whatever has plans."""
+    return [*system.retention, *system.archives]
+
+
+def _steps(system: System, name: str) -> list[str]:
+    """The assets that carry out its plans."""
+    return [f"{name}_deletion"] if name in system.retention else [f"{name}_removal", f"{name}_expiry"]
+
+
+def _obstacle(system: System, name: str, home: Home, now: datetime) -> tuple[str, str] | None:
+    if name in system.retention:
+        return obstacle(system, name, home, now)
+    return archive_cycle.obstacle(system, name, home)
+
+
+def _execution(system: System, plan: PlanRow) -> dg.RunRequest:
+    steps = _steps(system, plan.policy)
+    step = steps[-1] if plan.totals.get("only") == "expiry" else steps[0]
     return dg.RunRequest(
         run_key=f"execute-{plan.id}",
-        asset_selection=[dg.AssetKey([plan.system, f"{plan.policy}_deletion"])],
-        run_config={"ops": {step: {"config": {"plan": plan.id}}}},
+        asset_selection=[dg.AssetKey([plan.system, step])],
+        run_config={"ops": {f"{plan.system}__{step}": {"config": {"plan": plan.id}}}},
         tags={TAG: plan.system, CAUSE_TAG: f"plan {plan.short_digest} of {plan.policy} was approved"},
     )

@@ -13,7 +13,7 @@ from maintenance_defs.core import triggers
 class ScheduleExample(Example):
     attributes = """\
   system: shop
-  run: reconciliation            # or restore_drill, or policy: NAME; several policies share a job: name: cleanup
+  run: reconciliation            # restore_drill, archive, archive_ahead, archive_drill; or policy: NAME
   cron: "30 2 * * *"             # minute, hour, day, month, weekday
   # cron_preset: cleanup         # instead of cron: what the system's chosen preset says
   # cron_env: SHOP_SCHEDULE      # a variable that overrides it; 'off' means no schedule
@@ -58,9 +58,17 @@ class ApprovedPlansExample(Example):
 """
 
 
+class ColdMonthsExample(Example):
+    attributes = """\
+  system: shop                   # its months are exported and proven once they are cold; nothing leaves
+  # archive: [order_log]         # only these
+  # every: 1 h                   # how often to look
+"""
+
+
 @dg.scaffold_with(ScheduleExample)
 class Schedule(Declared[triggers.Schedule]):
-    """Starts a reconciliation, a restore drill or cycles of policies by the clock, in a named time zone."""
+    """Starts a reconciliation, a drill, cycles of policies or archives by the clock, in a named time zone."""
 
     model = triggers.Schedule
 
@@ -72,8 +80,9 @@ class Schedule(Declared[triggers.Schedule]):
 
 
 def schedule_definition(declared: triggers.Schedule, cron: str) -> dg.ScheduleDefinition:
-    """A schedule that holds. A cycle of a policy is not started while the one before is still running (A1-8)."""
+    """A schedule that holds. A cycle is not started while the one before is still running (A1-8)."""
     job = job_name(declared.system, declared.starts)
+    cycles = bool(declared.policy) or declared.run in triggers.ARCHIVE_RUNS
     what = f"Runs {', '.join(declared.policy)} of" if declared.policy else f"Starts the {declared.starts} of"
     by = declared.cron_env or (f"{declared.cron_preset} of the chosen preset" if declared.cron_preset else "")
 
@@ -88,7 +97,7 @@ def schedule_definition(declared: triggers.Schedule, cron: str) -> dg.ScheduleDe
         execution_timezone=declared.timezone,
         description=f"{what} {declared.system} by the clock" + (f"; {by} decides when." if by else "."),
         default_status=dg.DefaultScheduleStatus.RUNNING if declared.running else dg.DefaultScheduleStatus.STOPPED,
-        **({"execution_fn": cycle} if declared.policy else {"tags": {TAG: declared.system}}),
+        **({"execution_fn": cycle} if cycles else {"tags": {TAG: declared.system}}),
     )
 
 
@@ -124,9 +133,19 @@ class Backlog(Declared[triggers.Backlog]):
 
 @dg.scaffold_with(ApprovedPlansExample)
 class ApprovedPlans(Declared[triggers.ApprovedPlans]):
-    """Starts the deletion of a plan once a person approved it."""
+    """Starts what a plan of a policy or an archive says once a person approved it."""
 
     model = triggers.ApprovedPlans
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         return dg.Definitions()  # all of them are one sensor, `approved_plans`
+
+
+@dg.scaffold_with(ColdMonthsExample)
+class ColdMonths(Declared[triggers.ColdMonths]):
+    """Starts the export of a month of an archive once it is cold."""
+
+    model = triggers.ColdMonths
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return dg.Definitions()  # all of them are one sensor, `cold_months`

@@ -9,14 +9,14 @@ from maintenance_defs.core.quantities import format_duration, format_size
 
 def describe_inventory(system: System) -> str:
     lines = [f"- `{name}` ({store.url_env}): {_scopes(store)}" for name, store in system.stores.items()]
-    return _text(
+    return paragraphs(
         f"What the stores of {system.name} hold: every object with size and time, listed to the end or not at all.",
         [system.description, *lines],
     )
 
 
 def describe_references(system: System) -> str:
-    return _text(
+    return paragraphs(
         f"Which objects the rows of {system.name} name, read in one transaction of {system.database.url_env} "
         f"after the listing has ended.",
         [f"- {_reference(reference)}" for reference in system.references],
@@ -27,7 +27,7 @@ def describe_diff(system: System) -> str:
     names = ", ".join(f"`{name}`" for name in system.referenced_stores)
     waits = {format_duration(system.stores[name].in_flight) for name in system.referenced_stores}
     guards = system.guards
-    return _text(
+    return paragraphs(
         f"Objects of {names} that no row names, and rows whose object is gone.",
         [
             f"- An object without a row is `young` for {' or '.join(sorted(waits))}: its row may still come.",
@@ -44,7 +44,7 @@ def describe_diff(system: System) -> str:
 def describe_plan(system: System, name: str) -> str:
     policy = system.retention[name]
     limits = policy.limits
-    return _text(
+    return paragraphs(
         f"What `{name}` would take now: {policy.describe}. A plan changes nothing; it is the rehearsal.",
         [
             *(f"- Stays: {rule}." for rule in policy.keep),
@@ -74,13 +74,13 @@ def describe_approval(system: System, name: str) -> str:
             "- Rows and files of older generations are gone for good after the purge: their history is lost, the "
             "database keeps no audit trail of them, and compliance may want them. The ledger keeps each row."
         )
-    return _text(f"A person's consent to one plan of `{name}`: {policy.describe}.", lines)
+    return paragraphs(f"A person's consent to one plan of `{name}`: {policy.describe}.", lines)
 
 
 def describe_deletion(system: System, name: str) -> str:
     policy = system.retention[name]
     both = policy.act.objects is not None and policy.select.rows is not None
-    return _text(
+    return paragraphs(
         f"Executes an approved plan of `{name}`: {policy.describe}. The only step that changes anything.",
         [
             f"- {_act(policy).capitalize()}" + ("; objects before their rows." if both else "."),
@@ -128,5 +128,5 @@ def _reference(reference: Reference) -> str:
     return f"`{reference.table}`: `{reference.object}` ({', '.join(notes)})"
 
 
-def _text(first: str, lines: Iterable[str]) -> str:
+def paragraphs(first: str, lines: Iterable[str]) -> str:
     return "\n".join([first, "", *(line for line in lines)])

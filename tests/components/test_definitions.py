@@ -16,7 +16,15 @@ import pytest
 import yaml
 from dagster.components.scaffold.scaffold import get_scaffolder
 
-from maintenance_defs.components import ApprovedPlans, Backlog, HttpRequest, MaintainedSystem, RowSensor, Schedule
+from maintenance_defs.components import (
+    ApprovedPlans,
+    Backlog,
+    ColdMonths,
+    HttpRequest,
+    MaintainedSystem,
+    RowSensor,
+    Schedule,
+)
 from maintenance_defs.components.declared import Declared
 from maintenance_defs.components.loading import _package, longest_pause
 from maintenance_defs.core.errors import DeclarationError
@@ -249,7 +257,9 @@ def test_freshness_allows_for_the_change_of_clocks() -> None:
     assert longest_pause("0 3 * * *", "Europe/Warsaw") == timedelta(hours=25)
 
 
-@pytest.mark.parametrize("component", [MaintainedSystem, Schedule, RowSensor, HttpRequest, Backlog, ApprovedPlans])
+@pytest.mark.parametrize(
+    "component", [MaintainedSystem, Schedule, RowSensor, HttpRequest, Backlog, ApprovedPlans, ColdMonths]
+)
 def test_what_dg_scaffolds_loads(tmp_path: Path, component: type[Declared[Any]]) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
