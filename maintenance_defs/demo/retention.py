@@ -42,7 +42,7 @@ def give_back(one: DemoSystem, home: Home) -> None:
 
     state = home.control.retention
     for plan in state.plans(one.system.name, states=("approved", "executing", "partial", "done")):
-        if not _ours(plan):
+        if not _ours(plan) or plan.policy not in one.system.retention:
             continue
         if plan.state != "done":
             execute(one.system, plan.id, home, run_id=_run_id())

@@ -1,4 +1,4 @@
-"""What `maintain demo` shows: five systems reconciled as of their own day, retention in four, what to try next."""
+"""What `maintain demo` shows: five systems reconciled as of their own day, retention, archives, what to try next."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from maintenance_defs.core.errors import MaintenanceError
 from maintenance_defs.core.quantities import format_instant, format_size
+from maintenance_defs.demo.archive import give_archives_back, show_archives
 from maintenance_defs.demo.data import DemoSystem, demo_folder, prepare, reopened
 from maintenance_defs.demo.retention import give_back, migrate_first, show_retention
 
@@ -25,6 +26,7 @@ NEXT = """Try next:
   ./maintain explain colouring assets/lion/pl_preview.png   why that file is an orphan
   ./maintain plan colouring                                 what a policy would remove, and why
   ./maintain report colouring --history assets/lion/pl_preview.png   what became of that file
+  ./maintain archive query "SELECT level, count(*) FROM execution_log_all GROUP BY 1"
   ./maintain doctor                                         connections, columns, rights, clocks
   ./maintain dev                                            the same in the Dagster UI
 """
@@ -67,7 +69,10 @@ def run_demo(home: Home, root: Path, console: Console, *, scale: int = 0) -> int
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
                 console.print()
             told("retention", 0)
-            well = _show(console, _retention(one, mine, before, afresh=name in demo.built))
+            afresh = name in demo.built
+            well = _show(console, "Retention", _retention(one, mine, before, afresh=afresh))
+            told("archive", 0)
+            well &= _show(console, "Archive", show_archives(one, mine, afresh=afresh))
             listed = [store for store in report.facts["stores"] if store["inventory"]["verdict"] == "complete"]
             totals.add_row(
                 name,
@@ -94,6 +99,7 @@ def _before(one: DemoSystem, home: Home) -> list[tuple[str, bool]]:
     """What a stopped demonstration took comes back, and migrations are applied, so that each run finds the same."""
     try:
         give_back(one, home)
+        give_archives_back(one, home)
         return [(line, True) for line in migrate_first(one, home)]
     except MaintenanceError as error:
         return [(str(error), False)]
@@ -107,15 +113,17 @@ def _retention(
         yield from show_retention(one, home, afresh=afresh)
 
 
-def _show(console: Console, lines: Iterable[tuple[str, bool]]) -> bool:
-    """Print the lines of retention; whether all is well."""
+def _show(console: Console, title: str, lines: Iterable[tuple[str, bool]]) -> bool:
+    """Print the lines below their title; whether all is well."""
     well = True
-    for number, (line, good) in enumerate(lines):
-        if not number:
-            console.print("Retention", style="bold")
+    first = True
+    for line, good in lines:
+        if first:
+            console.print(title, style="bold")
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-        well &= good
-    console.print()
+        well, first = well and good, False
+    if not first:
+        console.print()
     return well
 
 

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.triggers import ApprovedPlans, Backlog, HttpRequest, RowSensor, Schedule
+from maintenance_defs.core.triggers import ApprovedPlans, Backlog, ColdMonths, HttpRequest, RowSensor, Schedule
 
 ROOT = Path(__file__).parents[2]
-TRIGGERS = (ApprovedPlans, Backlog, HttpRequest, RowSensor, Schedule)
+TRIGGERS = (ApprovedPlans, Backlog, ColdMonths, HttpRequest, RowSensor, Schedule)
 MODELS = {"MaintainedSystem": System} | {model.__name__: model for model in TRIGGERS}
 
 

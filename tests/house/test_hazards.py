@@ -38,6 +38,24 @@ K01 K05 K06 K07 K08 K11
 M04
 """,
 )
+# Every row of the archive's catalogue of hazards.
+ARCHIVING = re.findall(
+    r"\S+",
+    """
+A1 A2 A3 A5 A6 A8 A9 A10 A12 A14 A16 A17 A19
+B20 B22 B23 B25 B26 B27 B29 B30 B32 B34
+C36 C37 C38 C39 C41 C42 C44 C46 C47 C49
+D51 D52 D54 D56 D58 D59 D60 D62 D64 D66 D67 D69
+E71 E72 E73 E75
+F78 F79 F80 F82 F83 F85
+G87 G88 G90 G91 G92 G93 G96 G98 G100 G103 G105
+H106 H108 H109 H111 H113 H114 H117
+I118 I119 I121 I123 I125
+""",
+)
+ARCHIVE_TESTS = [
+    file for file in TESTS.rglob("*.py") if re.search(r"archiv|partition|immutable", file.relative_to(TESTS).as_posix())
+]
 
 
 def mentions() -> set[str]:
@@ -52,3 +70,9 @@ def mentions() -> set[str]:
 @pytest.mark.parametrize("hazard", sorted({*READING, *ACTING}))
 def test_hazard_has_a_test(hazard: str) -> None:
     assert hazard in mentions()
+
+
+@pytest.mark.parametrize("hazard", ARCHIVING)
+def test_hazard_of_the_archive_has_a_test(hazard: str) -> None:
+    named = re.compile(rf"(?<![A-Za-z0-9]){hazard[0]}0*{hazard[1:]}(?![0-9])")
+    assert any(named.search(file.read_text()) for file in ARCHIVE_TESTS)

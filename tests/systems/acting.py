@@ -20,9 +20,10 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention.lease import PlanRow
 from maintenance_defs.core.declaration import System
 from maintenance_defs.reconcile.run import reconcile
+from maintenance_defs.retention.choosing import STEPS_FILE
 from maintenance_defs.retention.gate import Execution, execute
 from maintenance_defs.retention.migrate import apply as apply_migrations
-from maintenance_defs.retention.planning import KEPT_FILE, STEPS_FILE, take_plan
+from maintenance_defs.retention.planning import KEPT_FILE, take_plan
 from maintenance_defs.retention.restore import Undone, restore
 from tests.support.postgres import connect
 from tests.systems.conftest import Bench
