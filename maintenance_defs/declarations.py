@@ -158,13 +158,18 @@ def _unknown_policies(here: LoadedTrigger, loaded: LoadedSystem) -> Iterator[str
     if isinstance(trigger, Trigger) and trigger.run == "restore_drill" and not quarantines:
         yield f"no policy of {system.name} quarantines, so there is nothing to drill ({here.where(('run',))})."
     wants_archive = isinstance(trigger, ColdMonths) or (isinstance(trigger, Trigger) and trigger.run in ARCHIVE_RUNS)
-    if wants_archive and not system.archives:
+    of_values = isinstance(trigger, Trigger) and trigger.run == "archive" and system.archived_columns
+    if wants_archive and not system.archives and not of_values:
         yield f"{system.name} has no archives, so there is nothing to start ({here.where()})."
     if isinstance(trigger, Trigger) and trigger.run == "archive_ahead" and not _made_ahead(system):
         yield f"no archive of {system.name} makes months ahead: months_ahead is 0 ({here.where(('run',))})."
     taken = (*system.retention, "reconciliation", "restore_drill", *ARCHIVE_RUNS)
     if isinstance(trigger, Trigger) and trigger.name in taken:
         yield f"name: {trigger.name!r} is taken by another job of {system.name} ({here.where(('name',))})."
+
+
+def _with_plans(system: System) -> list[str]:
+    return [*system.retention, *system.archives, *system.archived_columns]
 
 
 def _made_ahead(system: System) -> bool:
@@ -177,7 +182,7 @@ def _unknown_names(here: LoadedTrigger, system: System) -> Iterator[str]:
     if isinstance(trigger, ColdMonths):
         wanted, known, what, field_ = trigger.archive, [*system.archives], "archive", "archive"
     elif isinstance(trigger, ApprovedPlans):
-        wanted, known, what, field_ = trigger.policy, [*system.retention, *system.archives], "policy", "policy"
+        wanted, known, what, field_ = trigger.policy, _with_plans(system), "policy", "policy"
     else:
         wanted, known, what, field_ = trigger.policy, [*system.retention], "policy", "policy"
     for name in wanted:

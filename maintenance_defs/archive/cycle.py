@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maintenance_defs.archive.gate import Execution, execute
-from maintenance_defs.archive.planning import find_archive
+from maintenance_defs.archive.planning import find_any
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow, how_to_approve
 from maintenance_defs.core.declaration import System
@@ -51,7 +51,7 @@ def waits_for(system: System, plan: PlanRow, home: Home) -> Stop | None:
     """Why a plan that was just made is not executed by itself; None when nothing is in its way."""
     if stop := obstacle(system, plan.policy, home):
         return stop
-    archive = find_archive(system, plan.policy)
+    archive = find_any(system, plan.policy)
     if archive.mode == "manual":
         return "manual", f"Waits for a person: {how_to_approve(plan)}"
     if plan.totals["shortened"]:
@@ -70,7 +70,7 @@ def waits_for(system: System, plan: PlanRow, home: Home) -> Stop | None:
 
 def obstacle(system: System, name: str, home: Home) -> Stop | None:
     """Why nothing would leave now, whoever approved: the archive is disabled or paused."""
-    archive = find_archive(system, name)
+    archive = find_any(system, name)
     try:
         enabled = enabled_by(archive.enabled, archive.enabled_env, home.environment)
     except ValueError as error:

@@ -21,14 +21,16 @@ from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.expiring import expire_file
 from maintenance_defs.archive.exporting import LEFT, Work, catalogue_unit, unit_of
 from maintenance_defs.archive.leaving import drop, go_on, leave
-from maintenance_defs.archive.planning import by_unit, find_archive, read_items
+from maintenance_defs.archive.periods import read_periods
+from maintenance_defs.archive.planning import by_unit, find_any, find_archive, read_items
 from maintenance_defs.archive.survey import Survey, survey
+from maintenance_defs.archive.values.planning import carry_out_unit
 from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import Intent, Outcome
 from maintenance_defs.control.retention.lease import PlanRow
 from maintenance_defs.control.retention.ledger import SUCCESS
-from maintenance_defs.core.archive import Archive
+from maintenance_defs.core.archive import Archive, ColumnArchive
 from maintenance_defs.core.declaration import System, policy_digest
 from maintenance_defs.core.errors import AsOfInTheFuture, Busy, Held, LeaseLost, MaintenanceError, Refused
 from maintenance_defs.core.quantities import format_instant
@@ -40,6 +42,7 @@ GOOD = (*SUCCESS, "skipped_changed", "skipped_held", "skipped_kept")
 Progress = Callable[[int], None]
 Log = Callable[[str], None]
 Line = Mapping[str, Any]
+AnyArchive = Archive | ColumnArchive
 
 
 def _utc_now() -> datetime:
@@ -94,7 +97,7 @@ def execute(
     plan = state.plan(plan_id)
     if plan.system != system.name:
         raise Refused("wrong_system", f"plan {plan_id} is of {plan.system}, not of {system.name}. Nothing was done.")
-    archive = find_archive(system, plan.policy)
+    archive = find_any(system, plan.policy)
     if plan.state == "done":
         return Execution(plan, "done", message="it was executed already; nothing was done")
     may_act(system, archive, plan, home)
@@ -105,7 +108,7 @@ def execute(
     approval = state.approval_of(plan_id)
     chosen = None if approval is None or approval.units is None else set(approval.units)
     work = Work(system, plan.policy, home, owner, plan.as_of, run_id, log, lease_seconds)
-    run = _Run(work, plan, lease_seconds, clock)
+    run = _Run(work, archive, plan, lease_seconds, clock)
     done = Execution(plan, "partial")
     try:
         for unit, lines in by_unit(items):
@@ -114,7 +117,7 @@ def execute(
                 progress(1)
         good = all(outcome in GOOD for outcome in done.counts)
         done.state = "done" if good else "partial"
-        _remember_periods(work, items)
+        _remember_periods(work, archive, items)
     except BaseException as error:
         with suppress(MaintenanceError, sa.exc.SQLAlchemyError):
             run.end("partial", str(error) or type(error).__name__)
@@ -182,10 +185,12 @@ def run_archive(
 class _Run:
     """One execution of one plan."""
 
-    def __init__(self, work: Work, plan: PlanRow, lease_seconds: float, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, work: Work, archive: AnyArchive, plan: PlanRow, lease_seconds: float, clock: Callable[[], datetime]
+    ) -> None:
         self.work, self.plan, self.lease_seconds, self.clock = work, plan, lease_seconds, clock
         self.state = work.home.control.retention
-        self.archive = work.archive
+        self.archive = archive
         self.open = {(one.intent.unit, one.intent.step): one.seq for one in self.state.open_intents(plan.id)}
         self.finished = self._finished()
 
@@ -240,6 +245,9 @@ class _Run:
                         return self._leave(lines)
                     case "drop":
                         return self._drop(lines[0])
+                    case "archive_value" | "expire_value":
+                        work = self.work
+                        return carry_out_unit(work.system, work.name, work.home, self.plan, lines[0]["unit"])
                     case _:
                         return self._expire(lines)
         except LeaseLost:
@@ -249,7 +257,7 @@ class _Run:
 
     def _leave(self, lines: Sequence[Line]) -> tuple[str, str | None]:
         line, work = lines[0], self.work
-        found = _survey(work.system, self.archive, work.home)
+        found = _survey(work.system, work.archive, work.home)
         if line["unit_id"] is not None:
             unit = work.home.control.archive.unit(line["unit_id"])
         else:
@@ -264,7 +272,7 @@ class _Run:
             _as_agreed(unit, lines)
             if unit.state in ("catalogued", "removing"):
                 unit = leave(work, unit)
-            window = self.archive.undo_window
+            window = work.archive.undo_window
             if unit.state == "detached" and unit.left_at is not None and not window:
                 unit = drop(work, unit)
         return ("moved" if unit.state == "detached" else "deleted"), None
@@ -286,7 +294,7 @@ class _Run:
         self.state.renew(self.plan.id, self.work.owner, self.lease_seconds)
 
 
-def _intent(unit: int, step: int, line: Line, archive: Archive) -> Intent:
+def _intent(unit: int, step: int, line: Line, archive: AnyArchive) -> Intent:
     is_file = line["act"] == "expire_file"
     return Intent(
         unit, step, line["act"], "object" if is_file else "rows",
@@ -323,7 +331,7 @@ def _survey(system: System, archive: Archive, home: Home) -> Survey:
         return survey(snapshot, archive, home.control.retention.holds(system.name))
 
 
-def may_act(system: System, archive: Archive, plan: PlanRow, home: Home) -> None:
+def may_act(system: System, archive: AnyArchive, plan: PlanRow, home: Home) -> None:
     """Raises Refused when the archive is off, paused, or declared otherwise since the plan."""
     if not enabled_by(archive.enabled, archive.enabled_env, home.environment):
         raise Refused("disabled", f"archive {plan.policy} of {system.name} is not enabled. Nothing was done.")
@@ -335,12 +343,12 @@ def may_act(system: System, archive: Archive, plan: PlanRow, home: Home) -> None
         )
 
 
-def _remember_periods(work: Work, items: Sequence[Line]) -> None:
+def _remember_periods(work: Work, archive: AnyArchive, items: Sequence[Line]) -> None:
     """How long each organisation's rows are kept now: what is shorter later is noticed (G91)."""
     with archive_database(work.system, work.home).snapshot() as snapshot:
-        found = survey(snapshot, work.archive, count=False)
-    known = {line["organisation"] for line in items if line["organisation"]} | set(found.periods.own)
-    keeps = {organisation: found.periods.words(organisation) for organisation in sorted(known)}
+        periods = read_periods(snapshot, archive)
+    known = {line["organisation"] for line in items if line["organisation"]} | set(periods.own)
+    keeps = {organisation: periods.words(organisation) for organisation in sorted(known)}
     work.home.control.archive.remember_keeps(work.system.name, work.name, keeps)
 
 

@@ -27,7 +27,7 @@ from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import Covering
 from maintenance_defs.control.retention.lease import PlanRow
-from maintenance_defs.core.archive import Archive, parse_keep
+from maintenance_defs.core.archive import Archive, ColumnArchive, parse_keep
 from maintenance_defs.core.declaration import System, config_digest, policy_digest
 from maintenance_defs.core.errors import AsOfInTheFuture, MaintenanceError, Refused
 from maintenance_defs.core.problems import did_you_mean
@@ -37,13 +37,20 @@ from maintenance_defs.databases.postgres import PostgresSnapshot
 
 KIND = "archive_plan"
 ITEMS_FILE = "items.parquet"
+Facts = dict[str, Any]
+COUNTED = {  # what the totals count together
+    "archive": ("archive", "archive_value"), "expire_rows": ("expire_rows",), "drop": ("drop",),
+    "expire_file": ("expire_file", "expire_value"),
+}  # fmt: skip
 Only = Literal["removal", "expiry"]  # what leaves its table, or what leaves the archive for good
 SHOWN = 500  # lines that the control database remembers; the artefact holds all
 
 ITEMS = pa.schema(
     [
         pa.field("unit", pa.int64(), nullable=False),  # what is approved and done together
-        pa.field("act", pa.string(), nullable=False),  # archive, expire_rows, drop, expire_file
+        pa.field(
+            "act", pa.string(), nullable=False
+        ),  # archive, expire_rows, drop, expire_file; of values archive_value, expire_value
         pa.field("label", pa.string(), nullable=False),
         pa.field("lower", UTC_US, nullable=False),
         pa.field("upper", UTC_US, nullable=False),
@@ -84,6 +91,11 @@ class Lines:
         self.stays.append({**span, "why": why, "organisation": organisation, "rows": rows, "reason": reason})
 
 
+def find_any(system: System, name: str) -> Archive | ColumnArchive:
+    """Of rows or of values. Raises Refused that names the known ones."""
+    return system.archived_columns.get(name) or find_archive(system, name)
+
+
 def find_archive(system: System, name: str) -> Archive:
     """Raises Refused that names the known ones."""
     if name not in system.archives:
@@ -116,8 +128,34 @@ def take_plan(
     Returns the plan's row: state 'planned', or 'done' where there is nothing to do.
     Raises Refused (also recorded, as an artefact without files) and whatever reading raises; then there is no plan.
     """
-    started_at = clock()
     archive = find_archive(system, name)
+
+    def prepare(snapshot: PostgresSnapshot, at: datetime, _: Path) -> tuple[Lines, Facts]:
+        found = survey(snapshot, archive, home.control.retention.holds(system.name), count=only != "expiry")
+        lines = decide(system, name, home, replace(found, spans=()) if only == "expiry" else found, at)
+        lines = lines.of(only) if only else lines
+        facts = facts_of(system, name, archive, home, lines, found.periods, at, undated=found.undated)
+        return lines, facts | {"only": only, "source": found.source, "lacking": _lacking(snapshot, archive)}
+
+    return record_plan(system, name, archive, home, prepare, run_id=run_id, as_of=as_of, clock=clock)
+
+
+def record_plan(
+    system: System,
+    name: str,
+    archive: Archive | ColumnArchive,
+    home: Home,
+    prepare: Callable[[PostgresSnapshot, datetime, Path], tuple[Lines, Facts]],
+    *,
+    run_id: str,
+    as_of: datetime | None,
+    clock: Callable[[], datetime],
+) -> PlanRow:
+    """The frame of a plan: one snapshot, one instant, an artefact, a row. See take_plan.
+
+    prepare: the lines and what is known of them, at an instant; further files go into the folder.
+    """
+    started_at = clock()
     plan_id = uuid.uuid4().hex
     artefact = Artefact(
         id=plan_id, system=system.name, kind=KIND, name=name, run_id=run_id, as_of=as_of or started_at,
@@ -130,19 +168,15 @@ def take_plan(
             if as_of is not None and as_of > at:
                 raise AsOfInTheFuture(f"as-of {format_instant(as_of)} lies after the clocks. Nothing was planned.")
             at = as_of or at
-            found = survey(snapshot, archive, home.control.retention.holds(system.name), count=only != "expiry")
-            lacking = _lacking(snapshot, archive)
-        lines = decide(system, name, home, replace(found, spans=()) if only == "expiry" else found, at)
-        lines = lines.of(only) if only else lines
-        facts = {"only": only, "lacking": lacking} | _facts(system, name, home, found, lines, at)
+            with home.artefacts.stage(system.name, KIND, name, plan_id, as_of=at) as staged:
+                lines, facts = prepare(snapshot, at, staged.path)
+                _write(staged.path / ITEMS_FILE, lines.items)
+                uri, manifest, size_bytes = staged.commit()
     except MaintenanceError as error:
         reason = getattr(error, "reason", type(error).__name__)
         refused = {"verdict": "refused", "reason": reason, "evidence": {"message": str(error)}, "ended_at": clock()}
         home.control.record(Artefact(**{**_values(artefact), **refused}))
         raise
-    with home.artefacts.stage(system.name, KIND, name, plan_id, as_of=at) as staged:
-        _write(staged.path / ITEMS_FILE, lines.items)
-        uri, manifest, size_bytes = staged.commit()
     full = policy_digest(system, name, {})
     recorded = {
         "as_of": at, "uri": uri, "digest": manifest, "size_bytes": size_bytes, "row_count": len(lines.items),
@@ -320,18 +354,19 @@ def shortened(system: System, name: str, home: Home, lines: Lines, periods: Peri
     return found
 
 
-def _facts(system: System, name: str, home: Home, found: Survey, lines: Lines, as_of: datetime) -> dict[str, Any]:
-    archive = system.archives[name]
-    shorter = shortened(system, name, home, lines, found.periods)
-    rows = {act: sum(line["rows"] for line in lines.items if line["act"] == act) for act in
-            ("archive", "expire_rows", "drop", "expire_file")}  # fmt: skip
+def facts_of(
+    system: System, name: str, archive: Archive | ColumnArchive, home: Home, lines: Lines, periods: Periods,
+    as_of: datetime, *, undated: int,
+) -> Facts:  # fmt: skip
+    """What the plan's page shows. undated: rows without a time, which stay."""
+    shorter = shortened(system, name, home, lines, periods)
+    rows = {act: sum(line["rows"] for line in lines.items if line["act"] in acts) for act, acts in COUNTED.items()}
     files = {line["file_id"] for line in lines.items if line.get("file_id")}
     return {
         "kind": "archive",
         "as_of": format_instant(as_of),
         "describe": archive.describe,
         "mode": archive.mode,
-        "source": found.source,
         "totals": {
             "units": lines.units,
             "objects": len(files),
@@ -340,12 +375,12 @@ def _facts(system: System, name: str, home: Home, found: Survey, lines: Lines, a
             **{f"{act}_rows": count for act, count in rows.items()},
             **{f"{why}_rows": sum(line["rows"] for line in lines.stays if line["why"] == why) for why in
                ("hot", "held", "waits")},
-            "undated_rows": found.undated,
+            "undated_rows": undated,
         },
         "spans": _spans(lines),
         "lines": [_plain(line) for line in lines.items[:SHOWN]],
         "stays": [_plain(line) for line in lines.stays[:SHOWN]],
-        "invalid": [asdict(one) for one in found.periods.invalid],
+        "invalid": [asdict(one) for one in periods.invalid],
         "shortened": shorter,
         "limits_exceeded": [],
         "guards": [],

@@ -24,7 +24,7 @@ def check_name(system: System, name: str) -> None:
     from maintenance_defs.core.errors import Refused
     from maintenance_defs.core.problems import did_you_mean
 
-    known = [*system.retention, *system.archives]
+    known = [*system.retention, *system.archives, *system.archived_columns]
     if name not in known:
         raise Refused(
             "unknown_policy",
@@ -39,7 +39,8 @@ def enabled_names(system: System, home: Home) -> list[str]:
     from maintenance_defs.core.retention_rules import enabled_by
 
     said = [(name, policy.enabled, policy.enabled_env) for name, policy in system.retention.items()]
-    said += [(name, archive.enabled, archive.enabled_env) for name, archive in system.archives.items()]
+    archives = system.archives | system.archived_columns
+    said += [(name, archive.enabled, archive.enabled_env) for name, archive in archives.items()]
     try:
         return [name for name, enabled, variable in said if enabled_by(enabled, variable, home.environment)]
     except ValueError as error:
@@ -54,6 +55,11 @@ def take_plan(system: System, name: str, home: Home, as_of: datetime | None, ste
 
         step(name, 0)
         return take_archive_plan(system, name, home, run_id=run_id, as_of=as_of)
+    if name in system.archived_columns:
+        from maintenance_defs.archive.values import take_values_plan
+
+        step(name, 0)
+        return take_values_plan(system, name, home, run_id=run_id, as_of=as_of)
     from maintenance_defs.retention.planning import take_plan as take_policy_plan
 
     return take_policy_plan(system, name, home, run_id=run_id, as_of=as_of, progress=lambda rows: step(name, rows))
@@ -64,7 +70,8 @@ def plan_facts(home: Home, plan: PlanRow, loaded: LoadedSystem | None, *, items:
     from maintenance_defs.reporting import archive_facts, retention_facts
 
     if archive_facts.is_archive(plan):
-        archive = loaded.system.archives.get(plan.policy) if loaded else None
+        archives = loaded.system.archives | loaded.system.archived_columns if loaded else {}
+        archive = archives.get(plan.policy)
         return archive_facts.plan_facts(home, plan, archive, items=items)
     policy = loaded.system.retention.get(plan.policy) if loaded else None
     return retention_facts.plan_facts(home, plan, policy, **({} if items else {"items": 0}))
@@ -80,19 +87,19 @@ def plan_lines(facts: Mapping[str, Any], *, next_step: bool = True) -> Iterator[
 
 def opened(plan: PlanRow, system: System) -> Opened:
     """How the plan's list is read for a review. Raises Refused for an archive that is not declared any more."""
-    from maintenance_defs.archive.planning import find_archive
+    from maintenance_defs.archive.planning import find_any
     from maintenance_defs.reporting import archive_facts
     from maintenance_defs.retention.review import plan_files
 
     if archive_facts.is_archive(plan):
-        return partial(archive_facts.plan_files, archive=find_archive(system, plan.policy))
+        return partial(archive_facts.plan_files, archive=find_any(system, plan.policy))
     return plan_files
 
 
 def may_act(system: System, plan: PlanRow, home: Home) -> None:
     """Raises what would be refused anyway, before somebody consents to it."""
     from maintenance_defs.archive import gate as archive_gate
-    from maintenance_defs.archive.planning import find_archive
+    from maintenance_defs.archive.planning import find_any
     from maintenance_defs.core.errors import Paused
     from maintenance_defs.reporting.archive_facts import is_archive
     from maintenance_defs.retention import gate
@@ -101,7 +108,7 @@ def may_act(system: System, plan: PlanRow, home: Home) -> None:
     if paused := home.control.retention.paused(plan.system, plan.policy):
         raise Paused(f"{paused.words()}. Nothing was done: maintain resume {plan.system} when its reason is gone.")
     if is_archive(plan):
-        archive_gate.may_act(system, find_archive(system, plan.policy), plan, home)
+        archive_gate.may_act(system, find_any(system, plan.policy), plan, home)
         return
     policy = find_policy(system, plan.policy)
     gate.may_act(system, policy, plan, home, timings_here(system, policy, home), datetime.now(UTC))
@@ -133,10 +140,11 @@ def execution_lines(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def standing(system: System, name: str, home: Home) -> tuple[str, str]:
     """mode, and the digest that a standing approval is of."""
+    from maintenance_defs.archive.planning import find_any
     from maintenance_defs.core.declaration import policy_digest
     from maintenance_defs.retention.planning import find_policy, timings_here
 
-    if name in system.archives:
-        return system.archives[name].mode, policy_digest(system, name, {})
+    if name not in system.retention:
+        return find_any(system, name).mode, policy_digest(system, name, {})
     policy = find_policy(system, name)
     return policy.mode, policy_digest(system, name, timings_here(system, policy, home))

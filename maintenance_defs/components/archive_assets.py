@@ -15,7 +15,8 @@ import dagster as dg
 from maintenance_defs.archive.cycle import Cycle, act_on, waits_for
 from maintenance_defs.archive.gate import execute, run_archive
 from maintenance_defs.archive.months import how_to_retry, month_state, months_on_offer
-from maintenance_defs.archive.planning import take_plan
+from maintenance_defs.archive.planning import find_any, take_plan
+from maintenance_defs.archive.values import take_values_plan
 from maintenance_defs.components import archive_checks, archive_metadata, archive_words
 from maintenance_defs.components.consent import (
     MAX_KINDS,
@@ -38,22 +39,33 @@ KINDS = ("parquet", "duckdb")
 
 
 def archive_assets(system: System, name: str) -> list[dg.AssetsDefinition]:
-    """archive (a partition for each month), plan, approval, removal, expiry."""
-    approval = approval_asset(system, name, system.archives[name].mode, archive_words.describe_approval(system, name))
+    """plan, approval, removal, expiry; of rows also archive, with a partition for each month."""
+    approval = approval_asset(system, name, find_any(system, name).mode, archive_words.describe_approval(system, name))
+    months = [_months(system, name)] if name in system.archives else []
     return [
-        _months(system, name), _plan(system, name), approval,
+        *months, _plan(system, name), approval,
         _execution(system, name, "removal"), _execution(system, name, "expiry"),
     ]  # fmt: skip
 
 
+def archive_names(system: System) -> list[str]:
+    """Archives of rows, then those of values."""
+    return [*system.archives, *system.archived_columns]
+
+
+def automatic_names(system: System) -> list[str]:
+    """Those that may act by themselves."""
+    return [name for name in archive_names(system) if find_any(system, name).mode == "automatic"]
+
+
 def archive_jobs(system: System) -> list[Any]:
     """`<system>_archive`: plan every archive; what is automatic is carried out in the same run."""
-    if not system.archives:
+    names, automatic = archive_names(system), automatic_names(system)
+    if not names:
         return []
-    automatic = [name for name, archive in system.archives.items() if archive.mode == "automatic"]
-    keys = [[system.name, f"{name}_plan"] for name in system.archives]
+    keys = [[system.name, f"{name}_plan"] for name in names]
     keys += [[system.name, f"{name}_{step}"] for name in automatic for step in ("removal", "expiry")]
-    does = f"Plan what of {', '.join(system.archives)} may leave"
+    does = f"Plan what of {', '.join(names)} may leave"
     does += f", and carry out {', '.join(automatic)} where a standing approval allows it" if automatic else ""
     return [
         dg.define_asset_job(
@@ -72,12 +84,14 @@ def month_partitions(system: System, name: str) -> dg.DynamicPartitionsDefinitio
 
 def parent_pool(system: System, name: str) -> str:
     """Whatever works on one table waits for the others that do (I125)."""
-    table = system.archives[name].table
+    table = find_any(system, name).table
     return f"archive_{system.name}_" + "".join(c if c.isascii() and c.isalnum() else "_" for c in table)
 
 
 def offer_months(instance: dg.DagsterInstance, home: Home, system: System, name: str) -> None:
-    """Add what is new to the list of months; none is ever taken away."""
+    """Add what is new to the list of months; none is ever taken away. Values are of no month."""
+    if name not in system.archives:
+        return
     listed = str(month_partitions(system, name).name)
     known = set(instance.get_dynamic_partitions(listed))
     new = [label for label in months_on_offer(system, name, home) if label not in known]
@@ -114,10 +128,13 @@ def _months(system: System, name: str) -> dg.AssetsDefinition:
 
 def _plan(system: System, name: str) -> dg.AssetsDefinition:
     words = archive_words.describe_plan(system, name)
+    of_rows = name in system.archives
+    take = take_plan if of_rows else take_values_plan
+    deps = [f"{name}_archive"] if of_rows else []
 
     @dg.multi_asset(
         name=f"{system.name}__{name}_plan",
-        specs=[step_spec(system, name, "plan", words, [f"{name}_archive"], KINDS)],
+        specs=[step_spec(system, name, "plan", words, deps, KINDS)],
         check_specs=archive_checks.plan_specs(system, name),
         pool=parent_pool(system, name),
     )
@@ -125,8 +142,8 @@ def _plan(system: System, name: str) -> dg.AssetsDefinition:
         run_id = context.run.run_id
         with told():
             home.control.retention.expire_plans(system.name)
-            removal = take_plan(system, name, home, run_id=run_id, as_of=config.instant(), only="removal")
-            expiry = take_plan(system, name, home, run_id=run_id, as_of=removal.as_of, only="expiry")
+            removal = take(system, name, home, run_id=run_id, as_of=config.instant(), only="removal")
+            expiry = take(system, name, home, run_id=run_id, as_of=removal.as_of, only="expiry")
             plans = [(one, _next_step(system, one, home)) for one in (removal, expiry)]
         offer(context, home, system, name)
         offer_months(context.instance, home, system, name)

@@ -7,6 +7,7 @@ import dagster as dg
 from maintenance_defs.archive.agreement import AGREEMENT, agreement
 from maintenance_defs.archive.cycle import Cycle, obstacle
 from maintenance_defs.archive.health import SIGNS, Sign, signs
+from maintenance_defs.archive.values.judging import HELD, RESTORED
 from maintenance_defs.components.archive_metadata import succeeded
 from maintenance_defs.components.checks import ERROR, WARN
 from maintenance_defs.components.retention_checks import shown
@@ -15,13 +16,16 @@ from maintenance_defs.control.retention import PlanRow
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import MaintenanceError
 
+UNDERSTOOD = "values_understood"
+
 
 def plan_specs(system: System, name: str) -> list[dg.AssetCheckSpec]:
     key = [system.name, f"{name}_plan"]
+    more = SIGNS | AGREEMENT if name in system.archives else {UNDERSTOOD: "No value was left aside as not understood."}
     return [
         dg.AssetCheckSpec("enabled", asset=key, description="The archive is on: neither disabled nor paused."),
         dg.AssetCheckSpec("periods_valid", asset=key, description="Every period of keeping that is said can be meant."),
-        *(dg.AssetCheckSpec(one, asset=key, description=words) for one, words in (SIGNS | AGREEMENT).items()),
+        *(dg.AssetCheckSpec(one, asset=key, description=words) for one, words in more.items()),
     ]
 
 
@@ -32,8 +36,20 @@ def of_plan(system: System, name: str, plan: PlanRow, home: Home) -> Iterator[dg
     yield shown(key, "enabled", stop is None, WARN, [stop[1]] if stop else [], {"why_not": stop[0] if stop else "-"})
     wrong = [f"{i['organisation']} says {i['said']}: {i['why']}." for i in plan.totals["invalid"]]
     yield shown(key, "periods_valid", not wrong, WARN, wrong[:5], {"not_understood": len(wrong)})
+    if name not in system.archives:
+        yield _understood(key, plan)
+        return
     yield from _looked_at(key, SIGNS, signs(system, name, home, plan.as_of))
     yield from _looked_at(key, AGREEMENT, agreement(system, name, home))
+
+
+def _understood(key: list[str], plan: PlanRow) -> dg.AssetCheckResult:
+    """Rows that keep their value until a person has seen to them."""
+    aside = {why: some for why, some in plan.totals["listed"].items() if why not in (HELD, RESTORED)}
+    words = [
+        f"{why.replace('_', ' ')}: {some[0][0]}: {some[0][1]}, and {len(some) - 1} more." for why, some in aside.items()
+    ]
+    return shown(key, UNDERSTOOD, not aside, WARN, words, {"rows": sum(map(len, aside.values()))})
 
 
 def _looked_at(key: list[str], names: Iterable[str], found: Iterator[Sign]) -> Iterator[dg.AssetCheckResult]:

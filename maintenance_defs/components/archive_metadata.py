@@ -19,7 +19,10 @@ from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import format_instant, format_size
 from maintenance_defs.reporting.text import count
 
-ACTS = {"archive": "archive", "expire_rows": "expire", "drop": "drop", "expire_file": "expire file"}
+ACTS = {
+    "archive": "archive", "expire_rows": "expire", "drop": "drop", "expire_file": "expire file",
+    "archive_value": "archive", "expire_value": "expire",
+}  # fmt: skip
 STAYS = ("hot", "held", "waits")
 
 
@@ -91,17 +94,18 @@ def of_plans(plans: Sequence[tuple[PlanRow, str]], home: Home) -> dict[str, Any]
 def amount(plan: PlanRow) -> str:
     """'3 units: 4 rows would leave the table for the archive, 1 row over its time would be deleted from the table'"""
     totals = plan.totals["totals"]
+    thing, place = ("value", "their rows") if plan.totals.get("of") == "values" else ("row", "the table")
     said = [
-        (totals["archive_rows"], "would leave the table for the archive"),
+        (totals["archive_rows"], f"would leave {place} for the archive"),
         (totals["expire_rows_rows"], "over time would be deleted from the table"),
         (totals["drop_rows"], "of detached months would be dropped"),
         (totals["expire_file_rows"], "over time would be deleted from the archive"),
     ]
-    parts = [f"{count(rows, 'row')} {what}" for rows, what in said if rows]
+    parts = [f"{count(rows, thing)} {what}" for rows, what in said if rows]
     if plan.totals.get("only") == "expiry" and not plan.units:
-        return "No archived row is over its time"
+        return f"No archived {thing} is over its time"
     if not plan.units:
-        return "Nothing would leave the table"
+        return f"Nothing would leave {place}"
     return f"{count(plan.units, 'unit')}: {', '.join(parts) or 'an empty month'}"
 
 
@@ -143,7 +147,7 @@ def of_cycle(cycle: Cycle, home: Home) -> dict[str, Any]:
         **({"approved_by": f"{given.actor}: {given.reason}"} if given else {}),
         "plan": done.plan.id,
         "seconds": done.seconds,
-        "all_of_it": f"maintain report --plan {done.plan.short_digest}",
+        "all_of_it": f"maintain report {done.plan.system} --plan {done.plan.short_digest}",
     }
 
 

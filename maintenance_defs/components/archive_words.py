@@ -1,7 +1,8 @@
 """What each asset of an archive is, in words made from its declaration: the text at the top of its page."""
 
+from maintenance_defs.archive.planning import find_any
 from maintenance_defs.components.words import paragraphs
-from maintenance_defs.core.archive import FOREVER
+from maintenance_defs.core.archive import FOREVER, ColumnArchive
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import format_duration
 
@@ -22,15 +23,16 @@ def describe_archive(system: System, name: str) -> str:
 
 
 def describe_plan(system: System, name: str) -> str:
-    archive = system.archives[name]
+    archive = find_any(system, name)
     keep = FOREVER if archive.keep is None else format_duration(archive.keep)
     own = " or as long as the organisation has it" if archive.keep_by or archive.keep_for else ""
+    ended = "ended" if name in system.archives else "was finished"
     return paragraphs(
         f"What of `{name}` would leave its table now, and which archived rows are over their time. A plan changes "
         f"nothing; it is the rehearsal.",
         [
             "- Two plans: the removal from the table, and the expiry of files. Each is approved by itself.",
-            f"- Stays hot: what ended less than {format_duration(archive.hot)} ago. Kept in all: {keep}{own}.",
+            f"- Stays hot: what {ended} less than {format_duration(archive.hot)} ago. Kept in all: {keep}{own}.",
             "- Stays: what is on hold, and what cannot be dated.",
             f"- {archive.mode.capitalize()}: "
             + (
@@ -48,13 +50,24 @@ def describe_approval(system: System, name: str) -> str:
         "- What counts is the row in the control database; this event is only its picture.",
         "- An organisation whose period became shorter needs two persons.",
     ]
-    if system.archives[name].second_person:
+    archive = find_any(system, name)
+    if archive.second_person:
         lines[-1] = "- Two different persons must approve."
-    return paragraphs(f"A person's consent to one plan of `{name}`: {system.archives[name].describe}", lines)
+    return paragraphs(f"A person's consent to one plan of `{name}`: {archive.describe}", lines)
 
 
 def describe_removal(system: System, name: str) -> str:
-    archive = system.archives[name]
+    archive = find_any(system, name)
+    if isinstance(archive, ColumnArchive):
+        return paragraphs(
+            f"Carries out an approved plan of `{name}`: whole values of `{archive.table}.{archive.column}` go to "
+            f"files, slim ones stay in their rows.",
+            [
+                "- A value is stored, fetched back and compared byte for byte before its row is changed.",
+                "- A row that was changed meanwhile, is held, or is not understood keeps its value.",
+                f"- One value back into its row: `maintain archive restore {system.name} {name} ID`.",
+            ],
+        )
     window = archive.undo_window
     wait = f"can be put back for {format_duration(window)}" if window else "is dropped at once"
     return paragraphs(

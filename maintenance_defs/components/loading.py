@@ -16,6 +16,7 @@ import dagster as dg
 from croniter import croniter
 
 from maintenance_defs.components.alerts import alert_sensors
+from maintenance_defs.components.archive_assets import archive_names, automatic_names
 from maintenance_defs.components.archive_sensors import cold_months_sensor
 from maintenance_defs.components.archive_upkeep import is_made_ahead
 from maintenance_defs.components.retention_assets import RECONCILED, cycle_job
@@ -135,9 +136,8 @@ def _archive_steps(schedule: Schedule, system: System) -> list[str]:
         return [f"{name}_drill" for name in system.archives]
     if schedule.run != "archive":
         return []
-    automatic = [name for name, archive in system.archives.items() if archive.mode == "automatic"]
-    plans = [f"{name}_plan" for name in system.archives]
-    return plans + [f"{name}_{step}" for name in automatic for step in ("removal", "expiry")]
+    plans = [f"{name}_plan" for name in archive_names(system)]
+    return plans + [f"{name}_{step}" for name in automatic_names(system) for step in ("removal", "expiry")]
 
 
 def longest_pause(cron: str, timezone: str = "UTC") -> timedelta:

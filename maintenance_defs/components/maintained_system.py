@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from maintenance_defs.components import checks, metadata, steps
-from maintenance_defs.components.archive_assets import archive_assets, archive_jobs
+from maintenance_defs.components.archive_assets import archive_assets, archive_jobs, archive_names
 from maintenance_defs.components.archive_upkeep import upkeep_assets, upkeep_jobs
 from maintenance_defs.components.declared import Declared, Example
 from maintenance_defs.components.publications import publication_assets
@@ -67,9 +67,8 @@ def system_definitions(system: System, folder: Path) -> dg.Definitions:
     )
     jobs = [job, *(policy_job(system, name) for name in system.retention), *archive_jobs(system), *upkeep_jobs(system)]
     policies = [asset for name in system.retention for asset in policy_assets(system, name)]
-    policies += [
-        one for name in system.archives for one in (*archive_assets(system, name), *upkeep_assets(system, name))
-    ]
+    policies += [asset for name in archive_names(system) for asset in archive_assets(system, name)]
+    policies += [asset for name in system.archives for asset in upkeep_assets(system, name)]
     drill = drill_check(system)
     if drill is None:
         return dg.Definitions(assets=[*assets, *policies], jobs=jobs)

@@ -119,7 +119,7 @@ def of_execution(done: Execution, approval: Approval | None, home: Home) -> dict
         "plan": plan.id,
         "seconds": done.seconds,
         "undo": f"maintain restore {plan.system} {plan.short_digest}",
-        "all_of_it": f"maintain report --plan {plan.short_digest}",
+        "all_of_it": f"maintain report {plan.system} --plan {plan.short_digest}",
     }
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from maintenance_defs.archive import cycle as archive_cycle
+from maintenance_defs.components.archive_assets import archive_names
 from maintenance_defs.components.sensors import CAUSE_TAG, Job, still_running
 from maintenance_defs.components.steps import TAG, job_name
 from maintenance_defs.control.home import Home
@@ -122,7 +123,7 @@ def _approved(home: Home, system: str, policy: str, now: datetime) -> Iterator[P
 
 def _names(system: System) -> list[str]:
     """Whatever has plans."""
-    return [*system.retention, *system.archives]
+    return [*system.retention, *archive_names(system)]
 
 
 def _steps(system: System, name: str) -> list[str]:

@@ -261,6 +261,9 @@ class Policy(Declared):
             raise ValueError("act: rows, set and repoint need a policy that selects rows")
         if select.rows is None and act.objects is None:
             raise ValueError("act: a policy that selects objects must say what happens to objects")
+        folder = self.limits.tenant
+        if select.rows is None and folder is not None and not (folder.isascii() and folder.isdecimal() and int(folder)):
+            raise ValueError("limits: the tenant of an object is the number of a folder in its key: tenant: '1'")
         for number, rule in enumerate(self.keep):
             where = f"keep.{number}"
             if rule.kind == "newest_generations" and select.generations is None:

@@ -58,7 +58,7 @@ def _of(system: System, home: Home) -> Iterator[tuple[str, str]]:
 
 def _newest_plans(system: System, home: Home) -> Iterator[PlanRow]:
     """The last one of each policy, and of each archive's removals and expiries."""
-    for name in (*system.retention, *system.archives):
+    for name in (*system.retention, *system.archives, *system.archived_columns):
         seen = set()
         for plan in home.control.retention.plans(system.name, name, limit=1 if name in system.retention else KINDS):
             if (kind := plan.totals.get("only")) not in seen:

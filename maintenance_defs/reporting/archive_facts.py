@@ -20,7 +20,7 @@ from maintenance_defs.archive.planning import ITEMS_FILE, read_items
 from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow
-from maintenance_defs.core.archive import Archive
+from maintenance_defs.core.archive import Archive, ColumnArchive
 from maintenance_defs.core.quantities import format_duration, format_instant
 from maintenance_defs.core.retention_rules import enabled_by
 from maintenance_defs.reconcile.calculator import calculator, literal
@@ -34,7 +34,9 @@ def is_archive(plan: PlanRow) -> bool:
     return plan.totals.get("kind") == KIND
 
 
-def plan_facts(home: Home, plan: PlanRow, archive: Archive | None = None, *, items: bool = True) -> dict[str, Any]:
+def plan_facts(
+    home: Home, plan: PlanRow, archive: Archive | ColumnArchive | None = None, *, items: bool = True
+) -> dict[str, Any]:
     """Everything a person decides by.
 
     archive: as it is declared now; says how long a month that left can be put back.
@@ -52,7 +54,7 @@ def plan_facts(home: Home, plan: PlanRow, archive: Archive | None = None, *, ite
         "stays": [_stay(one) for one in told.get("stays", [])],
         "invalid": sorted(told.get("invalid", []), key=lambda one: one["organisation"]),
         "shortened": told.get("shortened", []),
-        "undo_window": format_duration(archive.undo_window) if archive and archive.undo_window else None,
+        "undo_window": _undo_window(archive),
         "only": told.get("only"),
         "lacking": told.get("lacking", []),
         "limits_exceeded": told.get("limits_exceeded", []),
@@ -61,6 +63,11 @@ def plan_facts(home: Home, plan: PlanRow, archive: Archive | None = None, *, ite
         "enabled": archive is not None and enabled_by(archive.enabled, archive.enabled_env, home.environment),
         "approval": approval_facts(home.control.retention.approval_of(plan.id)),
     }
+
+
+def _undo_window(archive: Archive | ColumnArchive | None) -> str | None:
+    """Of a detached month; a value goes back by itself, at any time."""
+    return format_duration(archive.undo_window) if isinstance(archive, Archive) and archive.undo_window else None
 
 
 def _line(item: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +147,7 @@ def _done(home: Home, plan: PlanRow) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def plan_files(home: Home, plan: PlanRow, archive: Archive) -> Iterator[duckdb.DuckDBPyConnection]:
+def plan_files(home: Home, plan: PlanRow, archive: Archive | ColumnArchive) -> Iterator[duckdb.DuckDBPyConnection]:
     """The lines of an archive's plan in the shape in which policies' are reviewed (views `steps` and `kept`).
 
     Rows are named by the table and their month, as on the ledger; they are as old as its end.

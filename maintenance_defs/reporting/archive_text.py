@@ -21,6 +21,8 @@ ACTS = {
     "expire_rows": "deleted, not archived",
     "drop": "table dropped",
     "expire_file": "deleted from the archive",
+    "archive_value": "to a file; a summary stays",
+    "expire_value": "deleted from the archive",
 }
 STAYS = {"hot": "hot", "held": "HELD", "waits": "detached, waits"}
 

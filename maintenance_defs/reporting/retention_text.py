@@ -48,6 +48,9 @@ ARCHIVED = {
     ("expire_rows", "deleted"): "deleted, their time was over",
     ("drop", "deleted"): "dropped from the database; in the archive",
     ("expire_file", "deleted"): "deleted from the archive, their time was over",
+    ("archive_value", "set"): "values in files of their own; a summary stays in the row",
+    ("archive_value", "already_absent"): "were gone before",
+    ("expire_value", "deleted"): "deleted from the archive, their time was over",
 }
 RULES = {
     "younger_than": "too young",

@@ -30,8 +30,8 @@ from maintenance_defs.retention.images import keep_images
 from maintenance_defs.retention.restore import restore_object
 from maintenance_defs.stores.acting import ActingStore, Done, Seen
 
-BULK = 1000  # steps of one intent transaction and one bulk call
-IN_FLIGHT = 4  # bulks of objects at once: the ledger is written while stores answer
+BULK, ROW_BULK = 2000, 1000  # objects, and rows, of one intent transaction; the rows of one transaction as well
+IN_FLIGHT = 4  # bulks of objects at once: the ledger is written while stores answer; a killed run leaves so many open
 
 Outcomes = list[tuple[int, int, str, str | None]]
 Images = dict[tuple[str, str], RowImage]  # (table, row id) -> the row before the snapshot
@@ -176,12 +176,12 @@ class Actor:
 
     def _do(self, steps: Sequence[Step], images: Images, predicates: Mapping[str, str]) -> Generator[tuple[Step, Done]]:
         """Steps of one kind, in bulks: intents, the act, outcomes. Bulks of objects are in flight beside each other."""
-        at_once = IN_FLIGHT if steps and steps[0].is_object else 1
+        at_once, size = (IN_FLIGHT, BULK) if steps and steps[0].is_object else (1, ROW_BULK)
         flying: deque[tuple[list[Step], list[int], Future[list[Done]]]] = deque()
         with ThreadPoolExecutor(at_once, "acting") as threads:
             try:
-                for start in range(0, len(steps), BULK):
-                    held, left, seqs = self._begin(steps[start : start + BULK])
+                for start in range(0, len(steps), size):
+                    held, left, seqs = self._begin(steps[start : start + size])
                     yield from held
                     if left:
                         work = (

@@ -39,7 +39,7 @@ from maintenance_defs.retention.settling import settle
 from maintenance_defs.retention.verifying import verified
 
 LEASE_SECONDS = 300.0  # longer than a batch takes; a killed run blocks its system for so long
-FIRST_BATCH, MAX_BATCH = 1000, 50_000  # units
+FIRST_BATCH, MAX_BATCH = 1000, 30_000  # units; the larger, the more memory
 ASKING_SHARE = 0.25  # of the time of a batch may go into asking again; batches grow until it does
 BATCH_SECONDS = 60.0  # … but what was asked must not be older than this when it is used
 MAX_GROWTH = 8.0  # from one batch to the next: small ones tell little about large ones

@@ -11,6 +11,7 @@ import pytest
 
 from maintenance_defs.archive.rows.digest import row_text, source_groups
 from maintenance_defs.archive.rows.kept import read_groups
+from maintenance_defs.archive.rows.opened import KeptFile
 from maintenance_defs.archive.rows.proof import differing_columns, prove, prove_file, total
 from maintenance_defs.core.errors import Mismatch
 from tests.archive.rounds import Archived, archive, ask, seen
@@ -94,7 +95,7 @@ def test_value_that_was_changed_before_writing_is_no_proof(log: str, archived: A
     with seen(log, "log", organisation="org") as s:
 
         def culprits(organisation: str) -> list[str]:
-            return differing_columns(s.snapshot, s.part, s.columns, [other], organisation)
+            return differing_columns(s.snapshot, s.part, s.columns, [KeptFile(other)], organisation)
 
         with pytest.raises(Mismatch) as caught:
             prove("log 2024-01", source_groups(s.snapshot, s.part, s.columns), groups, s.columns, culprits)
@@ -212,5 +213,5 @@ def test_digest_of_the_file_is_that_of_the_source_column_by_column(log: str, arc
             assert source_groups(s.snapshot, s.part, s.columns, only=column.name) == read_groups(
                 archived.paths[0], only=column.name
             )
-        assert differing_columns(s.snapshot, s.part, s.columns, archived.paths, "o1") == []
+        assert differing_columns(s.snapshot, s.part, s.columns, [KeptFile(archived.paths[0])], "o1") == []
     assert ask(log, "SELECT count(*) FROM log") == [(30_000,)]

@@ -127,7 +127,7 @@ def test_json_text_keeps_its_spacing_and_its_repeated_keys(world: World) -> None
     """B29: a column of type json is archived and restored as it was written."""
     world.sql("ALTER TABLE jobs ALTER COLUMN result TYPE json")
     slim = "CASE WHEN (result -> 'stats') IS NOT NULL THEN jsonb_build_object('stats', result -> 'stats') END"
-    world.system = declared(world.system, slim=slim, holds=[])
+    world.system = declared(slim=slim, holds=[])
     text = '{ "stats" : {"a":1},  "k": 1, "k" :2, "e": "\\u00e4" }'
     world.job("j1", text)
     world.job("j2", text.replace("00e4", "0000"))  # json that no operator of the server reads
@@ -143,7 +143,7 @@ def test_json_text_keeps_its_spacing_and_its_repeated_keys(world: World) -> None
 def test_rows_are_found_by_ids_of_other_types(world: World, kind: str) -> None:
     make = {"uuid": "CAST(md5(id) AS uuid)", "bigint": "CAST(substr(id, 2) AS bigint)"}.get(kind, "id")
     world.sql(f"ALTER TABLE jobs ALTER COLUMN id TYPE {kind} USING {make}")
-    world.system = declared(world.system, holds=[])
+    world.system = declared(holds=[])
     ids = {"uuid": "0a1b2c3d-0000-4000-8000-00000000000{}", "bigint": "{}"}.get(kind, "j{}")
     for number in range(3):
         world.job(ids.format(number), result(number))
@@ -178,14 +178,14 @@ def test_without_the_migration_nothing_is_stored(world: World) -> None:
 
 
 def test_what_is_wrong_with_the_sql_is_said_at_once(world: World) -> None:
-    world.system = declared(world.system, slim="jsonb_build_object('x', no_such_column)")
+    world.system = declared(slim="jsonb_build_object('x', no_such_column)")
     with pytest.raises(SourceUnavailable, match="no_such_column"):
         world.survey()
 
 
 def test_a_hold_that_is_no_check_of_these_rows_does_not_load(world: World) -> None:
     with pytest.raises(ValueError, match=r"holds: check 'invalid_retention' must find rows of public\.jobs"):
-        declared(world.system, holds=["invalid_retention"])
+        declared(holds=["invalid_retention"])
 
 
 # Proof before removal ------------------------------------------------------------------------------

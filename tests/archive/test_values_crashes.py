@@ -97,7 +97,7 @@ def test_killed_while_objects_expire_the_next_run_removes_them(world: World) -> 
         world.system = executions()
         assert world.run() == {f"j{at}": "set"}
         slim = world.text(f"j{at}")
-        world.system = declared(world.system, keep="365 d")
+        world.system = declared(keep="365 d")
         if not killed_at(world, at, LATER, "365 d"):
             break
         died = at

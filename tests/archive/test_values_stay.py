@@ -69,7 +69,7 @@ def test_results_of_another_shape_are_held_and_listed(world: World, value: Any, 
 
 def test_a_row_on_which_the_declared_sql_fails_stays_alone(world: World) -> None:
     """S4-50: one row of a thousand on which it fails holds back itself, not the others."""
-    world.system = declared(world.system, slim="jsonb_build_object('n', jsonb_array_length(result -> 'screenshots'))")
+    world.system = declared(slim="jsonb_build_object('n', jsonb_array_length(result -> 'screenshots'))")
     for number in range(9):
         world.job(f"j{number}", result(number))
     world.job("j4x", result(4, screenshots=5))
@@ -155,7 +155,7 @@ def test_many_reasons_are_counted_and_only_some_ids_listed(world: World) -> None
 
 
 def test_the_age_is_that_of_the_declaration(world: World) -> None:
-    world.system = declared(world.system, hot="30 d")
+    world.system = declared(hot="30 d")
     world.job("j1", result(1), at="2025-11-20")
     assert world.stays() == {"young": 1}
     assert world.run(AS_OF + timedelta(days=15)) == {"j1": "set"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from maintenance_defs.archive.values import acting
 from maintenance_defs.databases.archiving import ArchiveDatabase
-from tests.archive.values_world import World, declared, executions
+from tests.archive.values_world import World, declared
 
 WRITES = ("plan_values", "prove_values", "mark_values")
 
@@ -64,6 +64,6 @@ class Steps:
 
 
 def main(url: str, folder: str, at: int, as_of: datetime, keep: str) -> None:
-    world = World(url, Path(folder), declared(executions(), keep=keep))
+    world = World(url, Path(folder), declared(keep=keep))
     Steps(at).install(world)
     world.run(as_of)

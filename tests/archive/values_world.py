@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import yaml
 
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.values import ITEMS, Survey, ValueDone, carry_out, settle_values, survey_values
@@ -18,7 +19,6 @@ from maintenance_defs.control.archive import ValueRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import ColumnArchive
 from maintenance_defs.core.declaration import System
-from maintenance_defs.declarations import load_systems
 from maintenance_defs.retention.migrate import apply as apply_migrations
 from tests.support.postgres import connect, execute
 
@@ -41,13 +41,15 @@ FROM generate_series(1, %s) AS n
 
 
 def executions() -> System:
-    return load_systems(ROOT)["executions"].system
+    return declared()
 
 
-def declared(system: System, **change: Any) -> System:
-    """The system with its archive of results declared otherwise, loaded as YAML would be."""
-    said = system.model_dump(by_alias=True, exclude_none=True, exclude_unset=True)
-    said["archived_columns"][NAME] |= {"keep": "forever"} | change  # None is 'forever', which a dump leaves out
+def declared(credentials: Mapping[str, str] | None = None, **change: Any) -> System:
+    """The system with its archive of results declared otherwise. credentials: of the archive's store."""
+    said = yaml.safe_load((FOLDER / "defs.yaml").read_text())["attributes"]
+    said["archived_columns"][NAME] |= change
+    if credentials is not None:
+        said["stores"]["archive"]["credentials"] = dict(credentials)
     return System.model_validate(said)
 
 

@@ -24,7 +24,9 @@ LOG = "execution_log"
 ARCHIVAL_TABLES = """
 CREATE TABLE execution_log_archives (id TEXT PRIMARY KEY, job_id TEXT NOT NULL, organization_id TEXT NOT NULL,
   archive_blob_url TEXT NOT NULL, record_count BIGINT NOT NULL, compressed_size BIGINT NOT NULL,
-  start_date TIMESTAMPTZ NOT NULL, end_date TIMESTAMPTZ NOT NULL, archived_at TIMESTAMPTZ NOT NULL DEFAULT now())
+  start_date TIMESTAMPTZ NOT NULL, end_date TIMESTAMPTZ NOT NULL, archived_at TIMESTAMPTZ NOT NULL DEFAULT now());
+CREATE TABLE job_result_archives (id TEXT PRIMARY KEY, job_id TEXT NOT NULL UNIQUE, blob_url TEXT NOT NULL,
+  size INT NOT NULL, archived_at TIMESTAMPTZ NOT NULL DEFAULT now())
 """
 EXECUTIONS = ROOT / "assets" / "executions"
 

@@ -46,7 +46,9 @@ def test_a_plan_of_an_archive_changes_nothing(untouched: ArchiveWorld) -> None:
 
 def test_every_archive_is_planned_where_none_is_named(untouched: ArchiveWorld) -> None:
     told = untouched.told("plan", "executions", "--as-of", AS_OF)
-    assert [(plan["kind"], plan["policy"]) for plan in told["plans"]] == [("archive", LOG), ("archive", "phi_audit")]
+    assert [(plan["kind"], plan["policy"]) for plan in told["plans"]] == [
+        ("archive", LOG), ("archive", "phi_audit"), ("archive", "job_results"),
+    ]  # fmt: skip
     listed = untouched.told("plan", "--list", "executions", "phi_audit")
     assert [plan["policy"] for plan in listed["plans"]] == ["phi_audit"]
 

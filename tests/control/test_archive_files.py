@@ -23,9 +23,8 @@ UNIT = UnitRow(
 def row(key: str, sha256: str = "a" * 64) -> FileRow:
     return FileRow(
         id=file_id("app", "files", key), unit_id="u", generation=0, system="app", archive="logs", store="files",
-        key=key, sha256=sha256, size_bytes=9, rows=2, label="all", first_at=NOON, last_at=NOON,
-        schema_version=1, row_groups=1,
-        created_at=NOON,
+        key=key, sha256=sha256, size_bytes=9, rows=2, label="all", first_at=NOON, last_at=NOON, schema_version=1,
+        row_groups=1, created_at=NOON,
     )  # fmt: skip
 
 

@@ -113,6 +113,12 @@ WRONG = {
     "limit no number (G06)": (ACT, ACT + "\n      limits: {max_percent: .nan}", 39, ["max_percent"]),
     "limit above all": (ACT, ACT + "\n      limits: {max_percent: 101}", 39, ["max_percent"]),
     "tenants by halves": (ACT, ACT + "\n      limits: {tenant: org}", 39, ["belong together"]),
+    "tenant of an object (I15)": (
+        "act: {objects: delete}",
+        "act: {objects: delete}\n      limits: {tenant: org, max_items_per_tenant: 1}",
+        44,
+        ["number of a folder"],
+    ),
     "window without end": (ACT, ACT + "\n      window: 02:00", 39, ["window"]),
     "window of no zone": (ACT, ACT + "\n      window: 02:00-05:00 Mars/Base", 39, ["'Mars/Base' is not a time zone"]),
     "nobody to ask": (ACT, ACT + "\n      mode: automatic\n      second_person: true", 40, ["needs people"]),

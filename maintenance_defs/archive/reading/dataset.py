@@ -22,6 +22,8 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import MaintenanceError, Refused
 
+SHREDDED = b"maintenance:shredded_files"  # of an answer's schema: so many files are left out, their key was destroyed
+
 
 class ArchiveFiles(fs.FileSystemHandler):  # type: ignore[misc]  # pyarrow has no types
     """A file system for pyarrow whose paths are ids of archive files. It can only read."""
@@ -148,11 +150,13 @@ def version_schema(fields: Sequence[Field]) -> pa.Schema:
 def dataset(home: Home, system: System, name: str) -> ds.Dataset:
     """The live files of an archive with one schema, for analysts: `.to_table(columns=…, filter=…)`.
 
-    Rows that are still in the table, too, are among them until they have left it; `query` tells them apart.
+    Rows that are still in the table, too, are among them until they have left it; `query` tells them apart. Files
+    whose key was destroyed are left out, and counted in the schema's metadata.
     Raises Refused where a column has two types that are not one: `query` shows both.
     """
     door = Door(system, name, home)
-    listed = by_version(home.control.archive.files(system.name, name))
+    files, shredded = door.readable(home.control.archive.files(system.name, name))
+    listed = by_version(files)
     form: Shape = shape({version: door.fields()[version] for version in listed})
     for version, sources in form.versions.items():
         for source in sources:
@@ -163,5 +167,5 @@ def dataset(home: Home, system: System, name: str) -> ds.Dataset:
                     f"of its columns: one data set cannot hold both. Nothing was read; query the archive, which shows "
                     f"the older rows in {source.column!r}.",
                 )
-    files = [file for rows in listed.values() for file in rows]
-    return data_set(door, files, form.schema, ArchiveFiles())
+    schema = form.schema.with_metadata({SHREDDED: str(len(shredded))} if shredded else None)
+    return data_set(door, [file for rows in listed.values() for file in rows], schema, ArchiveFiles())

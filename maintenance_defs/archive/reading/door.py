@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow.parquet as pq
 
 from maintenance_defs.archive.cache import cache_of
@@ -50,6 +52,18 @@ class Door:
             )
         names = [field.name for field in self.fields()[file.schema_version]]
         return StoredFile(file, self.store(file.store), self.cache, self.reads, names, self._decryption(file))
+
+    def readable(self, files: Sequence[FileRow]) -> tuple[list[FileRow], list[FileRow]]:
+        """These files, and apart those whose key was destroyed: their rows are gone, others' stay readable (G100)."""
+        found: list[FileRow] = []
+        shredded: list[FileRow] = []
+        keys: dict[str, bool] = {}
+        for file in files:
+            if file.key_id is not None and file.key_id not in keys:
+                key = self.home.control.archive.key(file.key_id)
+                keys[file.key_id] = key is not None and key.destroyed_at is not None
+            (shredded if file.key_id is not None and keys[file.key_id] else found).append(file)
+        return found, shredded
 
     def store(self, name: str) -> ObjectStore:
         if name not in self._stores:

@@ -21,6 +21,7 @@ from maintenance_defs.archive.reading.views import union
 from maintenance_defs.control.archive import FileRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
+from maintenance_defs.core.errors import Refused
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.databases.statements import quote
 from maintenance_defs.reconcile.calculator import literal
@@ -71,19 +72,33 @@ def views_sql(home: Home, systems: Sequence[System], at: datetime) -> str:
 def write_views(home: Home, systems: Sequence[System], target: Path, at: datetime) -> None:
     """Write the views, replacing the file at once: a DuckDB database where the name ends in `.duckdb`, else SQL.
 
-    A database is opened to check every view: raises FileDamaged and the like where a file cannot be read.
+    A database is made by opening the files: raises FileDamaged, StoreUnavailable or Refused where one cannot be read,
+    and writes nothing then.
     """
     sql = views_sql(home, systems, at)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".views-") as folder:
         made = Path(folder) / target.name
         if target.suffix == ".duckdb":
-            with duckdb.connect(made) as con:
-                con.register_filesystem(ArchiveFileSystem(home, systems))
-                con.execute(sql)
+            _make_database(made, sql, home, systems)
         else:
             made.write_text(sql, encoding="utf-8")
         made.replace(target)
+
+
+def _make_database(target: Path, sql: str, home: Home, systems: Sequence[System]) -> None:
+    try:
+        with duckdb.connect(target) as con:
+            con.register_filesystem(ArchiveFileSystem(home, systems))
+            con.execute(sql)
+    except duckdb.Error as error:
+        for system in systems:
+            for name in system.archives:
+                door = Door(system, name, home)
+                for file in home.control.archive.files(system.name, name):
+                    door.opened(file).verify()
+        said = str(error).strip()
+        raise Refused("views", f"the views could not be made: {said}. No file was written.") from None
 
 
 def _path(door: Door, file: FileRow) -> str:

@@ -7,6 +7,7 @@ live files of the catalogue can be opened, and only for reading. Encrypted ones 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
@@ -42,6 +43,9 @@ class ArchiveFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         file = self._file(path)
         return {"name": path, "size": file.size_bytes, "type": "file"}
+
+    def modified(self, path: str) -> datetime:
+        return self._file(path).created_at  # never afterwards
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         """The file itself: folders are not listed, for the catalogue says what there is."""

@@ -12,7 +12,8 @@ partitions are counted before and after, and who finds them changed begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,14 +30,22 @@ from maintenance_defs.core.errors import Refused, SourceUnavailable
 from maintenance_defs.databases.postgres import PostgresSnapshot
 from maintenance_defs.databases.statements import quote
 
-TRIES = 3
+TRIES = 10  # a month that leaves changes its place four or five times in a second or two
+PAUSE_SECONDS = 0.05  # and so much longer each time
 MANY = 1_000_000  # partitions, or rows of one question
 Found = TypeVar("Found")
 
 TABLE = "SELECT CAST(CAST(:name AS regclass) AS oid)::int8 AS oid, (SELECT count(*) FROM {} WHERE false) AS locked"
-# What this session's planner would read now, in this snapshot; a look at pg_inherits itself says what it once was.
-ATTACHED = "SELECT CAST(relid AS oid)::int8 AS oid FROM pg_partition_tree(CAST(CAST(:oid AS oid) AS regclass)) " \
-    "WHERE level > 0"  # fmt: skip
+# Whether partitions are attached: now, and as the snapshot sees it. No lock on them is taken: a second session reads
+# them, and would wait behind a detach that waits for this one. pg_partition_ancestors looks at the catalog as it is
+# now, and leaves out a partition whose detach has begun.
+STATES = """
+SELECT u.oid, EXISTS (SELECT FROM pg_partition_ancestors(CAST(CAST(u.oid AS oid) AS regclass)) a
+                       WHERE CAST(a.relid AS oid) = CAST(:parent AS oid)) AS now,
+       EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = CAST(u.oid AS oid) AND i.inhparent = CAST(:parent AS oid)
+                  AND NOT i.inhdetachpending) AS seen
+  FROM unnest(CAST(:oids AS int8[])) AS u (oid)
+"""
 NAMES = """
 SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -66,7 +75,7 @@ class Place:
     key: tuple[str, ...]  # the primary key, or what the declaration says; empty where there is none
     relations: tuple[str, ...]  # quoted: the table, and partitions that were detached without being recorded so
     left: Mapping[str, UnitRow]  # by id: units whose files count
-    attached: frozenset[int]
+    partitions: Mapping[int, bool]  # those that units were planned for: whether they are attached
 
     def stream(
         self, columns: str, where: str, joined: str = "", *, batch_bytes: int | None = None
@@ -112,17 +121,17 @@ class Place:
             raise
 
     def _unchanged(self) -> None:
-        if _attached(self.snapshot, self.oid) != self.attached:
+        if _attached(self.snapshot, self.oid, self.partitions) != self.partitions:
             raise Moved
 
 
 def again(work: Callable[[], Found]) -> Found:
     """What `work` returns, begun anew when partitions came or went meanwhile. Raises Refused when they do not rest."""
-    for _ in range(TRIES - 1):
+    for attempt in range(TRIES - 1):
         try:
             return work()
         except Moved:
-            continue
+            time.sleep(PAUSE_SECONDS * attempt)
     try:
         return work()
     except Moved as moved:
@@ -149,8 +158,11 @@ def looking(system: System, name: str, home: Home) -> Iterator[Place]:
         table = f"{quote(found.schema or 'public')}.{quote(found.name)}"
         # The count locks the table while the snapshot lives: a detach that begins from now on waits for us.
         oid = snapshot.rows(TABLE.format(table), {"name": table})[0]["oid"]
-        attached = _attached(snapshot, oid)
-        left, strays = _judged(home, system, name, snapshot.evidence.identity, attached)
+        units = home.control.archive.units(system.name, name)
+        # Of another source's partitions this database knows nothing.
+        ours = [unit for unit in units if unit.method == "partition" and unit.source == snapshot.evidence.identity]
+        partitions = _attached(snapshot, oid, [unit.relation_oid for unit in ours])
+        left, strays = _judged(home, units, snapshot.evidence.identity, partitions)
         names = {row["oid"]: f"{quote(row['schema'])}.{quote(row['name'])}" for row in
                  snapshot.rows(NAMES, {"oids": sorted(strays)}, limit=MANY)}  # fmt: skip
         # Dropped by hand, with nothing recorded: all that is left of its rows is the archive.
@@ -158,30 +170,35 @@ def looking(system: System, name: str, home: Home) -> Iterator[Place]:
         key = archive.id or tuple(row["name"] for row in snapshot.rows(KEY, {"oid": oid}))
         yield Place(
             snapshot, oid, read_columns(snapshot, oid), key, (table, *(names[oid] for oid in sorted(names))), left,
-            attached,
+            partitions,
         )  # fmt: skip
 
 
 def _judged(
-    home: Home, system: System, name: str, source: str, attached: frozenset[int]
+    home: Home, units: Sequence[UnitRow], source: str, partitions: Mapping[int, bool]
 ) -> tuple[dict[str, UnitRow], dict[int, UnitRow]]:
     """Units whose files count, by id; units that are not attached though nothing says that they left, by oid."""
     left: dict[str, UnitRow] = {}
     strays: dict[int, UnitRow] = {}
-    for unit in home.control.archive.units(system.name, name):
-        # Of another source's partitions this database knows nothing.
+    for unit in units:
         partition = unit.method == "partition" and unit.source == source
-        if partition and unit.relation_oid in attached:
+        if partition and partitions[unit.relation_oid]:
             continue
         if unit.left_at is not None:
             left[unit.id] = unit
-        elif partition and home.control.archive.files(system.name, name, unit_id=unit.id):
+        elif partition and home.control.archive.files(unit.system, unit.archive, unit_id=unit.id):
             strays[unit.relation_oid] = unit
     return left, strays
 
 
-def _attached(snapshot: PostgresSnapshot, oid: int) -> frozenset[int]:
-    return frozenset(row["oid"] for row in snapshot.rows(ATTACHED, {"oid": oid}, limit=MANY))
+def _attached(snapshot: PostgresSnapshot, oid: int, partitions: Iterable[int]) -> dict[int, bool]:
+    """oid of a partition -> whether queries in this snapshot read it. Raises Moved where that may change any moment."""
+    asked = sorted(set(partitions))
+    found = snapshot.rows(STATES, {"oids": asked, "parent": oid}, limit=MANY)
+    if any(row["seen"] and not row["now"] for row in found):
+        # Its detach began after the snapshot: read as long as it lasts, and not any more once it is complete.
+        raise Moved
+    return {row["oid"]: row["now"] for row in found}
 
 
 def bounds(column: Column, since: datetime | None, until: datetime | None) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime
 import duckdb
 import pyarrow as pa
 
+from maintenance_defs.archive.reading.dataset import SHREDDED
 from maintenance_defs.archive.reading.views import ALL, MEMORY_LIMIT, Views, open_views
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
@@ -31,6 +32,7 @@ def query(
     """The answer to one SELECT over the views of open_views(), streaming.
 
     hot: have `<archive>_all` as well; a table is read only when the SQL names its view. since, until: how much of it.
+    Files whose key was destroyed are left out, and counted in the schema's metadata.
     Raises Refused for other SQL and for what DuckDB refuses, FileDamaged, SourceUnavailable, StoreUnavailable.
     """
     _one_select(sql)
@@ -61,7 +63,7 @@ def _answer(
     ) as views:  # fmt: skip
         with _explained(views, known):
             reader = views.con.sql(sql).to_arrow_reader(BATCH_ROWS)
-        yield reader.schema
+        yield reader.schema.with_metadata({SHREDDED: str(len(views.shredded))} if views.shredded else None)
         while True:
             with _explained(views, known):
                 batch = next(reader, None)
@@ -81,7 +83,8 @@ def _named(sql: str, view: str) -> bool:
 
 def _one_select(sql: str) -> None:
     try:
-        statements = duckdb.extract_statements(sql)
+        with duckdb.connect(":memory:") as con:  # not the module's own connection: threads would share it
+            statements = con.extract_statements(sql)
     except duckdb.Error as error:
         raise Refused("bad_sql", f"the SQL cannot be read: {error} Nothing was read.") from None
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:

@@ -96,6 +96,11 @@ class StoredFile:
             self._metadata = metadata
         return self._metadata
 
+    def verify(self) -> None:
+        """Read every page. Raises FileDamaged."""
+        for number in range(self.metadata.num_row_groups):
+            self.row_group(number)
+
     def check(self, metadata: pq.FileMetaData, names: Sequence[str]) -> None:
         """Raises FileDamaged unless the footer is that of the file that was recorded."""
         found = (metadata.num_rows, metadata.num_row_groups)

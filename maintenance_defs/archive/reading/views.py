@@ -43,13 +43,13 @@ class Views:
     names: list[str] = field(default_factory=list)  # 'executions.execution_log', …
     handler: ArchiveFiles = field(default_factory=ArchiveFiles)
     files: list[StoredFile] = field(default_factory=list)
+    shredded: list[FileRow] = field(default_factory=list)  # live files without their rows: the key was destroyed
 
     def damaged(self) -> FileDamaged | None:
         """Which file a reading error came from: every page is read. None when all are whole."""
         for file in self.files:
             try:
-                for number in range(file.row.row_groups):
-                    file.row_group(number)
+                file.verify()
             except FileDamaged as error:
                 return error
         return None
@@ -161,7 +161,11 @@ class _Archive:
         return {version: known[version] for version in by_version(files)} or known
 
     def _live(self) -> list[FileRow]:
-        return self.door.home.control.archive.files(self.door.system.name, self.door.name)
+        found = self.door.home.control.archive.files(self.door.system.name, self.door.name)
+        files, shredded = self.door.readable(found)
+        known = {file.id for file in self.views.shredded}
+        self.views.shredded += [file for file in shredded if file.id not in known]
+        return files
 
     def _legs(self, files: Sequence[FileRow], form: Shape, kind: str) -> list[tuple[int, str]]:
         """(version, registered name) of a data set for each version of the columns."""

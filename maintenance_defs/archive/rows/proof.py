@@ -150,13 +150,13 @@ def prove(
 
 
 def differing_columns(
-    source: Source, part: Part, columns: Sequence[Column], files: Sequence[Path], organisation: str
+    source: Source, part: Part, columns: Sequence[Column], files: Sequence[KeptFile], organisation: str
 ) -> list[str]:
     """The columns whose values differ for one organisation; the source must still show what was archived."""
     found = []
     for column in columns:
         there = source_groups(source, part, columns, only=column.name).get(organisation)
-        each = [read_groups(file, only=column.name) for file in files]
+        each = [read_groups(file.path, only=column.name, encryption=file.encryption) for file in files]
         ours = [groups[organisation] for groups in each if organisation in groups]
         if (sum(ours[1:], ours[0]) if ours else None) != there:
             found.append(column.name)

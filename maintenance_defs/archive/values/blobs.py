@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from maintenance_defs.archive.objects import fetch, put_once
+from maintenance_defs.archive.objects import SpoolFailed, fetch, put_once
 from maintenance_defs.control.archive import ValueRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.errors import ObjectDamaged, Refused, StoreUnavailable
@@ -52,9 +52,12 @@ def store_value(store: ImmutableStore, key: str, value: bytes, folder: Path) -> 
     """
     path, back = folder / uuid.uuid4().hex, folder / uuid.uuid4().hex
     try:
-        path.write_bytes(gzip.compress(value, LEVEL, mtime=0))  # the same bytes each time: a repeated put is no other
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        packed = gzip.compress(value, LEVEL, mtime=0)  # the same bytes each time: a repeated put is no other
+        digest = hashlib.sha256(packed).hexdigest()
+        try:
+            path.write_bytes(packed)
+        except OSError as error:
+            raise SpoolFailed(error) from None
         try:
             put_once(store, key, path, digest)
             fetch(store.reading, key, back, digest, size_bytes=path.stat().st_size)
@@ -82,6 +85,8 @@ def load_value(store: ObjectStore, known: ValueRow, folder: Path) -> bytes:
             if store.head(known.key) is None:
                 raise _damaged("missing", known.key, store, "is not there") from None
             raise
+        except OSError as error:
+            raise SpoolFailed(error) from None
         value = _unpack(known.key, back, store)
     finally:
         back.unlink(missing_ok=True)

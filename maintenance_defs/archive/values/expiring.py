@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from maintenance_defs.archive.cataloguing import entry_id, remove_catalogue
@@ -15,7 +16,9 @@ from maintenance_defs.core.archive import ColumnArchive
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import StoreUnavailable
 from maintenance_defs.databases.archiving import ArchiveDatabase
-from maintenance_defs.stores.immutable import ImmutableStore
+from maintenance_defs.stores.immutable import ImmutableStore, Lock
+
+AT_ONCE = 8  # objects that are asked for or removed
 
 Said = tuple[str, str | None]  # outcome, detail
 
@@ -45,29 +48,46 @@ def expire(
             said[row_id] = ("skipped_kept", "it is not to expire any more")
         elif stay := kept(one, name, archive, identity, covering):
             said[row_id] = ("skipped_held" if stay.why == HELD else "skipped_kept", stay.words)
-        elif lock := store.lock(one.key):
-            said[row_id] = ("skipped_held", f"waits_for_lock: {lock.words()} is on {one.key}")
         else:
             going.append(one)
-    state.mark_values(system.name, name, [one.row_id for one in going], "expiring")
-    if archive.catalogue is not None and going:
-        ids = [entry_id(file_id(system.name, one.store, one.key), one.row_id) for one in going]
-        with database.transaction() as connection:
-            remove_catalogue(connection, archive.catalogue, ids)
+    with ThreadPoolExecutor(AT_ONCE, "expiring") as threads:
+        locks = dict(zip(going, threads.map(lambda one: store.lock(one.key), going), strict=True))
+        said |= {one.row_id: _waits(one, lock) for one, lock in locks.items() if lock is not None}
+        going = [one for one in going if locks[one] is None]
+        state.mark_values(system.name, name, [one.row_id for one in going], "expiring")
+        if archive.catalogue is not None and going:
+            ids = [entry_id(file_id(system.name, one.store, one.key), one.row_id) for one in going]
+            with database.transaction() as connection:
+                remove_catalogue(connection, archive.catalogue, ids)
+        gone, silent = _remove(going, store, threads, said)
+    state.mark_values(system.name, name, gone, "expired")
+    if silent is not None:
+        raise silent
+    return said
+
+
+def _remove(
+    going: Sequence[ValueRow], store: ImmutableStore, threads: ThreadPoolExecutor, said: dict[str, Said]
+) -> tuple[list[str], StoreUnavailable | None]:
+    """The rows whose objects are gone; and the error of a store that does not answer, after which nothing is begun."""
     gone: list[str] = []
-    for one in going:
+    silent: StoreUnavailable | None = None
+    for one, result in {one: threads.submit(store.remove, one.key) for one in going}.items():
         try:
-            removed = store.remove(one.key)
+            if silent is not None and result.cancel():
+                continue
+            found = result.result()
         except StoreUnavailable as error:
-            if error.transient:
-                state.mark_values(system.name, name, gone, "expired")
-                raise
+            silent = error if error.transient else silent
             said[one.row_id] = ("failed", str(error))
             continue
-        if removed.lock is not None:  # placed meanwhile
-            said[one.row_id] = ("skipped_held", f"waits_for_lock: {removed.lock.words()} is on {one.key}")
+        if found.lock is not None:  # placed meanwhile
+            said[one.row_id] = _waits(one, found.lock)
             continue
         gone.append(one.row_id)
-        said[one.row_id] = ("deleted", removed.proof)
-    state.mark_values(system.name, name, gone, "expired")
-    return said
+        said[one.row_id] = ("deleted", found.proof)
+    return gone, silent
+
+
+def _waits(one: ValueRow, lock: Lock) -> Said:
+    return "skipped_held", f"waits_for_lock: {lock.words()} is on {one.key}"

@@ -6,7 +6,7 @@ Source: S4-50, S4-51, S4-55, A4-7; hazards F85, G91, G103; V8, V14.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -69,9 +69,10 @@ class Survey:
 
 
 def survey_values(
-    snapshot: PostgresSnapshot, system: System, name: str, archive: ColumnArchive, home: Home, as_of: datetime
-) -> Survey:
-    """Items in the order of their ids: values to archive, then those to expire.
+    snapshot: PostgresSnapshot, system: System, name: str, archive: ColumnArchive, home: Home, as_of: datetime,
+    acts: Collection[str] = ("archive", "expire"),
+) -> Survey:  # fmt: skip
+    """Items in the order of their ids: values to archive, then those to expire. acts: only these are looked for.
 
     Raises SourceUnavailable, Refused ("no_row_id", "no_json"). The items end with the snapshot.
     """
@@ -80,8 +81,10 @@ def survey_values(
     covering = home.control.retention.covering(system.name)
 
     def items() -> Iterator[pa.RecordBatch]:
-        yield from _to_archive(found, snapshot, source, system, name, archive, home, covering, as_of)
-        yield from _to_expire(found, system, name, archive, home, covering, as_of)
+        if "archive" in acts:
+            yield from _to_archive(found, snapshot, source, system, name, archive, home, covering, as_of)
+        if "expire" in acts:
+            yield from _to_expire(found, system, name, archive, home, covering, as_of)
 
     found.items = items()
     return found
