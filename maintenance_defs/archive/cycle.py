@@ -25,7 +25,7 @@ class Cycle:
 
     plan: PlanRow
     execution: Execution | None = None
-    stopped: str | None = None  # nothing_to_do, manual, no_standing_approval, disabled, paused
+    stopped: str | None = None  # nothing_to_do, or a word of waits_for: manual, paused, migration_missing, …
     message: str = ""
 
 
@@ -51,6 +51,11 @@ def waits_for(system: System, plan: PlanRow, home: Home) -> Stop | None:
     """Why a plan that was just made is not executed by itself; None when nothing is in its way."""
     if stop := obstacle(system, plan.policy, home):
         return stop
+    if lacking := plan.totals["lacking"]:
+        return "migration_missing", (
+            f"{', '.join(lacking)} does not exist yet. Nothing was done: apply the migration that adds it (maintain "
+            f"migrate {system.name}), then plan again."
+        )
     archive = find_any(system, plan.policy)
     if archive.mode == "manual":
         return "manual", f"Waits for a person: {how_to_approve(plan)}"

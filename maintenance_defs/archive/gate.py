@@ -18,12 +18,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.expiring import expire_file
+from maintenance_defs.archive.expiring import expire_file, sweep
 from maintenance_defs.archive.exporting import LEFT, Work, catalogue_unit, unit_of
-from maintenance_defs.archive.leaving import drop, go_on, leave
+from maintenance_defs.archive.leaving import agree, drop, go_on, leave
 from maintenance_defs.archive.periods import read_periods
 from maintenance_defs.archive.planning import by_unit, find_any, find_archive, read_items
-from maintenance_defs.archive.survey import Survey, survey
+from maintenance_defs.archive.survey import Place, Survey, survey
 from maintenance_defs.archive.values.planning import carry_out_unit
 from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.control.home import Home
@@ -124,6 +124,8 @@ def execute(
         raise
     why = dict.fromkeys(str(problem["detail"]) for problem in done.problems)  # one cause may stop many
     run.end(done.state, None if done.state == "done" else " ".join(list(why)[:3]))
+    if plan.policy in system.archives:
+        _sweep(work)
     done.plan, done.seconds = state.plan(plan_id), round(time.monotonic() - began, 3)
     return done
 
@@ -257,23 +259,21 @@ class _Run:
 
     def _leave(self, lines: Sequence[Line]) -> tuple[str, str | None]:
         line, work = lines[0], self.work
-        found = _survey(work.system, work.archive, work.home)
+        found = _survey(work.system, work.archive, work.home, (line["relation"], line["lower"], line["upper"]))
+        span = found.spans[0] if found.spans else None
+        if span is not None and span.held is not None:
+            return "skipped_held", f"a hold covers {span.held} of {span.label}. Nothing left its table."
         if line["unit_id"] is not None:
             unit = work.home.control.archive.unit(line["unit_id"])
         else:
-            bounds = (line["relation"], line["lower"], line["upper"])
-            span = next((s for s in found.spans if (str(s.part), s.lower, s.upper) == bounds), None)
             unit = unit_of(work, found, span) if span is not None else _left(work, found, line)
         with _at_work(work, unit) as mine:
             if mine.state in ("removed", "expired"):
                 return "already_absent", None
             go_on(work, mine)
-            unit = catalogue_unit(work, mine)
-            _as_agreed(unit, lines)
-            if unit.state in ("catalogued", "removing"):
-                unit = leave(work, unit)
-            window = work.archive.undo_window
-            if unit.state == "detached" and unit.left_at is not None and not window:
+            agreed = {one["organisation"]: one["rows"] for one in lines if one["act"] == "expire_rows"}
+            unit = leave(work, agree(work, catalogue_unit(work, mine), agreed))
+            if unit.state == "detached" and not work.archive.undo_window:
                 unit = drop(work, unit)
         return ("moved" if unit.state == "detached" else "deleted"), None
 
@@ -305,18 +305,6 @@ def _intent(unit: int, step: int, line: Line, archive: AnyArchive) -> Intent:
     )  # fmt: skip
 
 
-def _as_agreed(unit: UnitRow, lines: Sequence[Line]) -> None:
-    """What is not archived because its time is over was agreed to, organisation by organisation (V14)."""
-    agreed = {line["organisation"]: line["rows"] for line in lines if line["act"] == "expire_rows"}
-    for group in unit.groups or []:
-        if not group["kept"] and group["rows"] > agreed.get(group["organisation"], 0):
-            raise Refused(
-                "changed",
-                f"{unit.words()} has {group['rows']:,} expired rows of {group['organisation']}, agreed were "
-                f"{agreed.get(group['organisation'], 0):,}. Nothing left its table: plan again.",
-            )
-
-
 def _left(work: Work, found: Survey, line: Line) -> UnitRow:
     """The unit of a span that is not in its table any more: an earlier run's."""
     for unit in reversed(work.home.control.archive.units(work.system.name, work.name)):
@@ -325,10 +313,9 @@ def _left(work: Work, found: Survey, line: Line) -> UnitRow:
     raise Refused("changed", f"{line['relation']} {line['label']} is not there as it was planned. Nothing was done.")
 
 
-def _survey(system: System, archive: Archive, home: Home) -> Survey:
-    """Spans without a count, where partitions are the spans; rows by month need one."""
+def _survey(system: System, archive: Archive, home: Home, only: Place | None = None) -> Survey:
     with archive_database(system, home).snapshot() as snapshot:
-        return survey(snapshot, archive, home.control.retention.holds(system.name))
+        return survey(snapshot, archive, home.control.retention.holds(system.name), only=only)
 
 
 def may_act(system: System, archive: AnyArchive, plan: PlanRow, home: Home) -> None:
@@ -341,6 +328,15 @@ def may_act(system: System, archive: AnyArchive, plan: PlanRow, home: Home) -> N
             f"the declaration of {system.name} has changed since plan {plan.id[:8]} was made. Nothing was done: plan "
             f"again.",
         )
+
+
+def _sweep(work: Work) -> None:
+    """Objects that no reader sees any more go; what cannot go now is told, and goes another time."""
+    try:
+        for key, why in sweep(work).failed:
+            work.log(f"{key} could not be removed: {why}")
+    except MaintenanceError as error:
+        work.log(f"Left-over objects were not looked at: {error}")
 
 
 def _remember_periods(work: Work, archive: AnyArchive, items: Sequence[Line]) -> None:

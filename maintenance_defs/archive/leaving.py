@@ -7,6 +7,7 @@ Source: S4-45; archive_design 4 and 5; archive hazards A1-A6, C41, D51-D69, F78-
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,12 +40,33 @@ from maintenance_defs.databases.partitions.sql import ask
 TRIES = 3  # exports of a unit that keeps changing, in one run; the next run goes on
 
 
+def agree(work: Work, unit: UnitRow, expired: Mapping[str, int]) -> UnitRow:
+    """Remember what was agreed to go without being archived: rows by organisation. Raises Refused("changed")."""
+    evidence = unit.evidence | {"agreed": dict(expired)}
+    return _agreed(work.home.control.archive.advance(unit.id, work.owner, unit.state, evidence=evidence))
+
+
+def _agreed(unit: UnitRow) -> UnitRow:
+    """The unit, unless more of it would go without being archived than was agreed to (V14)."""
+    agreed = unit.evidence.get("agreed", {})
+    for group in unit.groups or []:
+        if not group["kept"] and group["rows"] > agreed.get(group["organisation"], 0):
+            raise Refused(
+                "changed",
+                f"{unit.words()} has {group['rows']:,} expired rows of {group['organisation']}, agreed were "
+                f"{agreed.get(group['organisation'], 0):,}. Nothing more left its table: plan again.",
+            )
+    return unit
+
+
 def leave(work: Work, unit: UnitRow) -> UnitRow:
-    """Take a catalogued unit's rows out of their table. A detached partition waits to be dropped.
+    """Take a catalogued unit's rows out of their table. A detached partition waits to be dropped; it is left so.
 
     Raises Refused (blocked, default_partition, referenced, no_key, changes_on, …) and Mismatch; rows are then where
     they were, or in both places, never in none.
     """
+    if unit.state not in ("catalogued", "removing"):
+        return unit
     register_unit(work, unit)
     database = archive_database(work.system, work.home, write=True)
     if unit.method == "rows":
@@ -95,7 +117,7 @@ def drop(work: Work, unit: UnitRow) -> UnitRow:
     """Drop a detached unit's table, after its files were fetched back once more and its rows compared under lock."""
     database = archive_database(work.system, work.home, write=True)
     for _ in range(TRIES):
-        files_are_there(work, unit)
+        files_are_there(work, _agreed(unit))
         expected = Fingerprint(unit.rows or 0, unit.fingerprint or "")
         work.home.control.archive.renew_unit(unit.id, work.owner, work.lease_seconds)
         try:
@@ -167,7 +189,7 @@ def _unchanged(work: Work, unit: UnitRow) -> UnitRow:
             part = part_now(work, unit, snapshot)
             now = fingerprint(snapshot, part, read_columns(snapshot, part.oid))
         if (now.rows, now.total) == (unit.rows, unit.fingerprint):
-            return unit
+            return _agreed(unit)
         unit = again(work, unit)
         register_unit(work, unit)
     raise _keeps_changing(unit)

@@ -135,7 +135,7 @@ def take_plan(
         lines = decide(system, name, home, replace(found, spans=()) if only == "expiry" else found, at)
         lines = lines.of(only) if only else lines
         facts = facts_of(system, name, archive, home, lines, found.periods, at, undated=found.undated)
-        return lines, facts | {"only": only, "source": found.source, "lacking": _lacking(snapshot, archive)}
+        return lines, facts | {"only": only, "source": found.source, "lacking": lacking_of(snapshot, archive)}
 
     return record_plan(system, name, archive, home, prepare, run_id=run_id, as_of=as_of, clock=clock)
 
@@ -329,7 +329,7 @@ def _decide_file(
         )  # fmt: skip
 
 
-def _lacking(snapshot: PostgresSnapshot, archive: Archive) -> list[str]:
+def lacking_of(snapshot: PostgresSnapshot, archive: Archive | ColumnArchive) -> list[str]:
     """The application's own catalogue, where it is declared and does not exist: nothing can leave without it."""
     if archive.catalogue is None:
         return []

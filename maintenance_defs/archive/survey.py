@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from maintenance_defs.archive.periods import Periods, read_periods
 from maintenance_defs.archive.rows.columns import Column, read_columns
-from maintenance_defs.archive.rows.part import UNKNOWN, Join, Part, check_join, organisation_of, settled
+from maintenance_defs.archive.rows.part import UNKNOWN, Join, Part, check_join, organisation_of, settled, within
 from maintenance_defs.control.retention import Hold
 from maintenance_defs.core.archive import Archive
 from maintenance_defs.core.errors import Refused
@@ -75,10 +75,20 @@ class Survey:
     periods: Periods
 
 
-def survey(snapshot: PostgresSnapshot, archive: Archive, holds: Sequence[Hold] = (), *, count: bool = True) -> Survey:
+Place = tuple[str, datetime, datetime]  # a relation, and from when to when
+
+
+def survey(
+    snapshot: PostgresSnapshot,
+    archive: Archive,
+    holds: Sequence[Hold] = (),
+    *,
+    count: bool = True,
+    only: Place | None = None,
+) -> Survey:
     """Read the table's partitions, columns and rows per organisation and month.
 
-    count: without, only partitions are told, with no rows.
+    count: without, only partitions are told, with no rows. only: just this span, if it is there.
     Raises Refused: no_table, no_time_column, join_multiplies, bounds, …, and SourceUnavailable.
     """
     table = read_table(snapshot.connection, archive.table)
@@ -91,6 +101,10 @@ def survey(snapshot: PostgresSnapshot, archive: Archive, holds: Sequence[Hold] =
     spans: list[Span] = []
     undated = 0
     for place in _relations(archive, table):
+        if only is not None:
+            if str(place.part) != only[0] or (place.partition and (place.part.lower, place.part.upper) != only[1:]):
+                continue
+            place = replace(place, part=replace(place.part, lower=only[1], upper=only[2]))
         found = list(_counted(snapshot, archive, place.part, columns, key, holds)) if count else []
         undated += sum(row["rows"] for row in found if row["month"] is None)
         dated = [row for row in found if row["month"] is not None]
@@ -178,7 +192,8 @@ def _counted(
     return snapshot.rows(
         f"SELECT CASE WHEN {sane} THEN date_trunc('month', {utc}) END AS month, "
         f"coalesce({organisation}, {as_literal(UNKNOWN)}) AS organisation, count(*) AS rows, "
-        f"coalesce(bool_or({held}), false) AS held FROM {part.sql} t{joined} GROUP BY 1, 2",
+        f"coalesce(bool_or({held}), false) AS held FROM {part.sql} t{joined} WHERE {within(part, columns)} "
+        f"GROUP BY 1, 2",
         limit=MANY,
     )
 

@@ -177,7 +177,7 @@ class S3Acting:
             found = self._reads.get_object_lock_configuration(Bucket=self._bucket)
             return found.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
         except ClientError as error:
-            return said(error)[0] == 403  # it does not say: then every object is asked
+            return said(error)[0] not in (400, 404, 405, 501)  # it does not say: then every object is asked
         except BotoCoreError:
             return True
 

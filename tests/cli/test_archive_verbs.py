@@ -34,7 +34,8 @@ def test_the_json_of_an_archive_plan_keeps_its_shape(untouched: ArchiveWorld) ->
     hot = [(one["why"], one["organisation"], one["month"], one["rows"]) for one in plan["stays"]]
     assert hot == [("hot", "org-default", "2025-11", 2), ("hot", "org-default", "2025-12", 1)]
     shape = {"plan": sorted(plan), "line": sorted(plan["lines"][0]), "stay": sorted(plan["stays"][0])}
-    assert shape == json.loads((GOLDEN / "archive_plan_fields.json").read_text())
+    known = json.loads((GOLDEN / "archive_plan_fields.json").read_text())
+    assert [name for name, fields in shape.items() if fields != known[name]] == []
 
 
 def test_a_plan_of_an_archive_changes_nothing(untouched: ArchiveWorld) -> None:
@@ -303,7 +304,7 @@ def test_one_month_is_run_and_a_hot_one_is_not(executions: ArchiveWorld) -> None
     assert len(executions.files()) == 1
     hot = executions.run("archive", "run", "executions", LOG, "--month", "2025-11", "--as-of", AS_OF)
     assert hot.exit_code == 0
-    assert "2025-11 is hot until 2025-12-31T00:00:00Z. Nothing was done." in hot.stdout
+    assert "2025-11 is hot until 2025-12-31. Nothing was done." in hot.stdout
     assert executions.run("archive", "run", "executions", LOG, "--month", "2025-13").exit_code == 2
 
 

@@ -355,3 +355,28 @@ def test_a_shorter_period_needs_a_second_person(executions: Executions) -> None:
     executions.approve(plan)
     with pytest.raises(ConsentRefused):
         execute(executions.system, plan.id, executions.home, run_id="test")
+
+
+def test_more_expired_rows_than_were_agreed_to_do_not_go(executions: Executions) -> None:
+    """V14: one more row for a month that was to go without being archived."""
+    plan = executions.plan()
+    executions.approve(plan)
+    executions.sql(
+        "INSERT INTO execution_log_partitioned (id, job_id, step_index, level, message, timestamp) "
+        "VALUES ('log-more', 'job-0003', 1, 'INFO', 'more', '2025-08-20Z')"
+    )
+    done = execute(executions.system, plan.id, executions.home, run_id="test")
+    assert done.counts == {"deleted": 4, "skipped_changed": 1}
+    assert "agreed were 1" in done.problems[0]["detail"]
+    assert {"log-07", "log-more"} < set(executions.ids())
+
+
+def test_what_is_held_after_it_was_agreed_to_stays(executions: Executions) -> None:
+    """G93: a hold on one job, placed between consent and act."""
+    plan = executions.plan()
+    executions.approve(plan)
+    hold = executions.home.control.retention.add_hold
+    hold("executions", "ann", "a court asks", table="public.execution_log_partitioned", row_id="job-0001")
+    done = execute(executions.system, plan.id, executions.home, run_id="test")
+    assert done.counts == {"deleted": 4, "skipped_held": 1}
+    assert {"log-01", "log-04"} < set(executions.ids())

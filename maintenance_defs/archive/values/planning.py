@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from maintenance_defs.archive.planning import Facts, Lines, Only, facts_of, read_items, record_plan
+from maintenance_defs.archive.planning import Facts, Lines, Only, facts_of, lacking_of, read_items, record_plan
 from maintenance_defs.archive.values.acting import carry_out
 from maintenance_defs.archive.values.giving import find_column_archive
 from maintenance_defs.archive.values.judging import CHECK, HELD, RESTORED, RUNNING, UNDATED, YOUNG
@@ -61,7 +61,8 @@ def take_values_plan(
         _stays(found, archive, at, lines)
         facts = facts_of(system, name, archive, home, lines, found.periods, at, undated=found.stays[UNDATED])
         listed = {why: [list(one) for one in some] for why, some in found.listed.items()}
-        return lines, facts | {"only": only, "source": found.source, "of": "values", "spans": [], "listed": listed}
+        more = {"of": "values", "spans": [], "listed": listed, "lacking": lacking_of(snapshot, archive)}
+        return lines, facts | more | {"only": only, "source": found.source}
 
     return record_plan(system, name, archive, home, prepare, run_id=run_id, as_of=as_of, clock=clock)
 
