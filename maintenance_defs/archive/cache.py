@@ -16,6 +16,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -109,16 +110,17 @@ class DiskCache:
             self._say("read", error)
             return None
         data = found[DIGEST_BYTES:]
-        if _digest(data) != found[:DIGEST_BYTES]:  # cut short or damaged: as good as absent
-            path.unlink(missing_ok=True)
-            return None
+        whole = _digest(data) == found[:DIGEST_BYTES]  # cut short or damaged is as good as absent
         try:
+            if not whole:
+                path.unlink(missing_ok=True)
+                return None
             os.utime(path)
         except FileNotFoundError:  # dropped by another process meanwhile
             return data
         except OSError as error:
             self._say("touched", error)
-        return data
+        return data if whole else None
 
     def put(self, sha256: str, part: str, data: bytes) -> None:
         """A cache that cannot be written costs time, never an answer: it is logged."""
@@ -131,8 +133,9 @@ class DiskCache:
             aside.replace(path)
             self._count(len(data) + DIGEST_BYTES)
         except OSError as error:
-            aside.unlink(missing_ok=True)
             self._say("written", error)
+            with suppress(OSError):  # whatever kept it from being written; what lies about is dropped by its age
+                aside.unlink()
 
     def files(self) -> set[str]:
         return {path.name[:SHA256_LENGTH] for path in self._all() if not path.name.startswith(TEMPORARY)}

@@ -118,7 +118,7 @@ def _sensible(system: System, what: dict[str, str | None], policy: str | None, e
         check_name(system, policy)
     tables = {p.select.rows for p in system.retention.values() if p.select.rows}
     tables |= {p.select.owns.table for p in system.retention.values() if p.select.owns}
-    tables |= {archive.table for archive in system.archives.values()}
+    tables |= {archive.table for archive in (system.archives | system.archived_columns).values()}
     if what["table"] and what["table"] not in tables:
         raise click.BadParameter(
             f"no policy and no archive acts on table {what['table']!r}. Known: {', '.join(sorted(tables)) or 'none'}.",

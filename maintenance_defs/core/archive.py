@@ -167,7 +167,6 @@ class Archive(_Shared):
     undo_window: timedelta = timedelta(days=7)  # a detached month can be put back so long before it is dropped
     months_ahead: Annotated[int, Field(ge=0, le=36)] = 3
     partition_name: Word | None = None  # of months made ahead: '{table}_p{year}_{month}'
-    publish_iceberg: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -193,8 +192,6 @@ class Archive(_Shared):
             raise ValueError("encryption: keys are the organisations'; it needs layout: per_org")
         if self.catalogue is not None and self.lookup is None and "value" in self.catalogue.columns.values():
             raise ValueError("catalogue: value is the one of lookup; declare lookup")
-        if self.publish_iceberg and isinstance(self.encryption, Encryption):
-            raise ValueError("publish_iceberg: encrypted files cannot be published")
         named = self.partition_name
         if named is not None and not re.fullmatch(r"\{table\}[^{}]*\{year\}[^{}]*\{month\}[^{}]*", named):
             raise ValueError(

@@ -254,15 +254,8 @@ def _whole_units(con: duckdb.DuckDBPyConnection, plan: PlanRow, chosen: str, *, 
         AND (unit, store, key) NOT IN (SELECT (unit, store, key) FROM matched WHERE key IS NOT NULL)
         ORDER BY unit, key LIMIT {NAMED}"""
     ).fetchall()
-    if not left:  # where nothing but rows goes, each of them is named
-        left = con.execute(
-            f"""SELECT unit, row_id FROM steps WHERE unit IN (SELECT unit FROM ({chosen}))
-            AND unit NOT IN (SELECT unit FROM steps WHERE key IS NOT NULL)
-            AND (unit, table_name, row_id) NOT IN (SELECT (unit, table_name, row_id) FROM matched WHERE key IS NULL)
-            ORDER BY unit, row_id LIMIT {NAMED}"""
-        ).fetchall()
     if left:
-        said = ", ".join(f"{name!r}" for _, name in left)
+        said = ", ".join(f"{key!r}" for _, key in left)
         raise Refused(
             "part_of_a_unit",
             f"{said} would go along with what the file names, in one unit of plan {plan.id[:8]}, and is not named. "

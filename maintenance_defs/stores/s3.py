@@ -136,7 +136,11 @@ class S3Store:
             try:
                 found = self.client.get_object(Bucket=self._name, Key=key, Range=f"bytes={start}-{start + length - 1}")
                 if "ContentRange" in found:
-                    return found["Body"].read()
+                    body = found["Body"].read()
+                    first, last = found["ContentRange"].removeprefix("bytes ").split("/")[0].split("-")
+                    if len(body) != int(last) - int(first) + 1:  # the end of an answer is not the end of the object
+                        raise IncompleteReadError(actual_bytes=len(body), expected_bytes=int(last) - int(first) + 1)
+                    return body
                 return found["Body"].read(start + length)[start:]  # a server without ranges sends the whole object
             except ClientError as error:
                 status, code = said(error)
@@ -311,7 +315,7 @@ class S3Store:
                 f"{what}: no usable credentials were found ({type(error).__name__}). Nothing was read; set the "
                 "variables that the store's credentials name, or the provider's usual ones."
             )
-        transient = isinstance(error, HTTPClientError | ConnectionError)
+        transient = isinstance(error, HTTPClientError | ConnectionError | IncompleteReadError)
         return StoreUnavailable(
             f"{what} could not be reached or asked ({type(error).__name__}). Nothing was read; check the store's URL "
             "and that its server answers.",

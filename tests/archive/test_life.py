@@ -9,7 +9,8 @@ import pytest
 from maintenance_defs.archive import leaving
 from tests.archive.life_world import SHAPES, LifeWorld
 
-SEEDS = range(3)
+# 210 worlds with --long: three shapes of table, seventy seeds, four attempts each of which three die.
+SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 70))]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -14,6 +14,7 @@ from maintenance_defs.archive.reading import FileDamaged, door, get, sorting
 from maintenance_defs.core.errors import Refused, StoreUnavailable
 from maintenance_defs.stores.base import ObjectStore
 from tests.archive.reading_world import World, add_rows, declared, opened, partition, remember, shown
+from tests.archive.rounds import ask
 
 JOB = "job_id = 'job-0001'"
 
@@ -218,18 +219,21 @@ def test_another_database_does_not_know_the_partitions_of_the_source(world: Worl
     """A unit of another source with the oid of one of ours: what left there is read from the archive."""
     world.remove("2025-10")
     unit = world.units["2025-10"]
+    attached = ask(world.url, f"SELECT '{partition('2025-11')}'::regclass::oid::int8")[0][0]
     with world.home.control._engine.begin() as connection:
         connection.exec_driver_sql(
-            f"UPDATE archive_unit SET source = 'elsewhere', relation_oid = "
-            f"(SELECT max(relation_oid) FROM archive_unit) "
-            f"WHERE id = '{unit.id}'"
+            f"UPDATE archive_unit SET source = 'elsewhere', relation_oid = {attached} WHERE id = '{unit.id}'"
         )
     assert rows(world) == world.expected(JOB)
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "grown", "another file", "page", "footer"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "grown", "another file", "page", "footer", "index"])
 def test_an_object_that_is_not_what_was_stored_is_an_error_and_never_an_empty_answer(world: World, damage: str) -> None:
     """H113, C38, C39, C41."""
+    world.execute(
+        "INSERT INTO execution_log SELECT 'n-' || n, 'job-0001', 'info', md5(n::text), NULL, '2025-10-02Z' "
+        "FROM generate_series(0, 4999) n"
+    )
     world.remove("2025-10")
     world.remove("2025-09")
     file = world.file_rows("2025-10")[0]
@@ -244,8 +248,11 @@ def test_an_object_that_is_not_what_was_stored_is_an_error_and_never_an_empty_an
     elif damage == "another file":
         other = world.files / world.file_rows("2025-09")[0].key
         path.write_bytes(other.read_bytes())
+    elif damage == "index":
+        with world.home.control._engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE archive_index SET rows = rows + 1 WHERE value = 'job-0001'")
     else:
-        place = 40 if damage == "page" else len(data) - 40
+        place = len(data) // 2 if damage == "page" else len(data) - 40
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
     with pytest.raises(FileDamaged) as raised:
         ids(world)
@@ -279,6 +286,26 @@ def test_an_object_that_expires_meanwhile_is_gone_and_no_error(world: World, mon
     assert [row[0] for row in shown(found.read_all())] == ["log-06"]
     assert len(found.expired) == 1
     assert not list((world.home.path / "cache" / "archive").glob("??/*"))
+
+
+def test_what_expires_while_it_is_read_does_not_stay_cached(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """V11."""
+    world.remove("2024-11")
+    file = world.file_rows("2024-11")[0]
+    open_store = door.open_store
+
+    class Late(Counting):
+        def read_range(self, key: str, start: int, length: int) -> bytes | None:
+            found = super().read_range(key, start, length)
+            if len(self.sizes) == 2:  # all of it was read, and none of it is cached yet
+                world.control.end_files([file.id], "expired", "now")
+                cache.forget(world.home, [file.sha256])
+            return found
+
+    monkeypatch.setattr(door, "open_store", lambda *a: Late(open_store(*a)))
+    assert len(ids(world, "job-0002")) == 2
+    assert not list((world.home.path / "cache" / "archive").glob("??/*"))
+    assert ids(world, "job-0002") == ["log-06"]
 
 
 def test_a_damaged_cache_is_as_good_as_none(world: World, counted: list[Counting]) -> None:

@@ -268,6 +268,19 @@ def test_a_value_that_changed_before_it_was_slimmed_makes_way(world: World, monk
     assert get_value(world.system, NAME, world.home, "j1").decode() == text
 
 
+def test_an_object_that_is_not_what_was_planned_never_makes_way(world: World) -> None:
+    """V5, V10: whatever lies under the key of a value that its row replaced, only that very value is removed."""
+    world.job("j1", result(1))
+    world.run()
+    world.home.control.archive.mark_values("executions", NAME, ["j1"], "planned")  # as when its update was skipped
+    world.sql("UPDATE jobs SET result = %s", json.dumps(result(2)))
+    text, key = world.text("j1"), world.keys()[0]
+    (world.folder / "archive" / key).write_bytes(gzip.compress(b'{"of": "somebody else"}'))
+    assert world.run() == {"j1": "failed"}
+    assert world.text("j1") == text
+    assert world.blob(key) == b'{"of": "somebody else"}'
+
+
 # The application's own triggers --------------------------------------------------------------------
 
 

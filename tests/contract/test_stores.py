@@ -167,3 +167,27 @@ def test_a_file_comes_back_as_it_was_sent(subject: Subject, tmp_path: Path) -> N
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
     with pytest.raises(StoreUnavailable):
         store.get_file("in/absent", tmp_path / "nothing")
+
+
+def test_a_range_is_read_exactly_and_ends_where_the_object_does(subject: Subject) -> None:
+    body = bytes(range(256)) * 40
+    subject.put("in/deep/file", body)
+    subject.put("in/empty", b"")
+    store = subject.open()
+    assert store.read_range("in/deep/file", 0, len(body)) == body
+    assert store.read_range("in/deep/file", 100, 300) == body[100:400]
+    assert store.read_range("in/deep/file", len(body) - 5, 50) == body[-5:]
+    assert store.read_range("in/deep/file", len(body), 10) == b""
+    assert store.read_range("in/deep/file", len(body) + 1000, 10) == b""
+    assert store.read_range("in/deep/file", 7, 0) == b""
+    assert store.read_range("in/empty", 0, 10) == b""
+
+
+def test_a_range_of_what_is_not_there_is_none_and_of_an_absent_store_an_error(subject: Subject) -> None:  # A14 H113
+    subject.put("in/there", b"x")
+    store = subject.open()
+    for key in ("in/gone", "in/there/below", "in"):
+        assert store.read_range(key, 0, 10) is None
+        assert store.read_range(key, 0, 0) is None
+    with pytest.raises(StoreUnavailable):
+        subject.open(subject.absent_url).read_range("in/there", 0, 10)

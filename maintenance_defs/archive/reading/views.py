@@ -104,7 +104,6 @@ def _connected(folder: Path, memory_limit: str, *, spills: bool) -> Iterator[duc
         con.execute("SET enable_progress_bar = false")
         con.execute("SET autoinstall_known_extensions = false")
         con.execute("SET autoload_known_extensions = false")
-        con.execute("SET python_enable_replacements = false")  # a name in SQL is never a variable of this program
         con.execute("SET TimeZone = 'UTC'")
         con.execute("SET preserve_insertion_order = false")  # lets more of a query stream
         con.execute(f"SET memory_limit = {literal(memory_limit)}")
