@@ -70,9 +70,12 @@ def run_demo(home: Home, root: Path, console: Console, *, scale: int = 0) -> int
                 console.print()
             told("retention", 0)
             afresh = name in demo.built
-            well = _show(console, "Retention", _retention(one, mine, before, afresh=afresh))
-            told("archive", 0)
-            well &= _show(console, "Archive", show_archives(one, mine, afresh=afresh))
+            archives = show_archives(one, mine, afresh=afresh)
+            if one.system.retention:
+                well = _show(console, "Retention", _after(before, show_retention(one, mine, afresh=afresh)))
+                well &= _show(console, "Archive", archives)
+            else:
+                well = _show(console, "Archive", _after(before, archives))
             listed = [store for store in report.facts["stores"] if store["inventory"]["verdict"] == "complete"]
             totals.add_row(
                 name,
@@ -105,12 +108,11 @@ def _before(one: DemoSystem, home: Home) -> list[tuple[str, bool]]:
         return [(str(error), False)]
 
 
-def _retention(
-    one: DemoSystem, home: Home, before: list[tuple[str, bool]], *, afresh: bool
-) -> Iterator[tuple[str, bool]]:
+def _after(before: list[tuple[str, bool]], lines: Iterable[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
+    """What came first, and the rest where that went well."""
     yield from before
     if all(good for _, good in before):
-        yield from show_retention(one, home, afresh=afresh)
+        yield from lines
 
 
 def _show(console: Console, title: str, lines: Iterable[tuple[str, bool]]) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from maintenance_defs.retention.drill import canary_problem
-from tests.contract.test_acting_stores import Bucket, bucket, own, theirs
-
-__all__ = ["bucket"]  # the fixture: every store that acts
+from tests.contract.conftest import Bucket
+from tests.contract.test_acting_stores import own, theirs
 
 
 def test_a_canary_is_restored_and_removed_again(bucket: Bucket) -> None:

@@ -253,15 +253,13 @@ def test_time_limits_of_the_role_do_not_cut_the_wait_short(pg_database: str) -> 
     january = part(database)
     name = one(pg_database, "SELECT current_database()")
     known = "SELECT name FROM pg_settings WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout')"
-    for (setting,) in rows(pg_database, known):
-        execute(pg_database, f"ALTER DATABASE {name} SET {setting} = '300ms'")
-    with (
-        session(pg_database, "SELECT count(*) FROM logs") as idle,
-        beside(lambda: detach(database, TABLE, january)) as results,
-    ):
-        until(lambda: rows(pg_database, DETACHING))
-        time.sleep(1.0)
-        idle.connection.rollback()
+    with session(pg_database, "SELECT count(*) FROM logs") as idle:  # it began before the limits, and has none
+        for (setting,) in rows(pg_database, known):
+            execute(pg_database, f"ALTER DATABASE {name} SET {setting} = '300ms'")
+        with beside(lambda: detach(database, TABLE, january)) as results:
+            until(lambda: rows(pg_database, DETACHING))
+            time.sleep(1.0)
+            idle.connection.rollback()
     assert results[0].how == "concurrently"
 
 
