@@ -71,6 +71,23 @@ def test_exactly_the_changed_rows_stay(pg_database: str) -> None:
     assert (removal.act, removal.rows) == ("all rows seen", 19_995)
 
 
+def test_a_batch_does_not_read_the_whole_table(pg_database: str) -> None:
+    """Measured: 200,000 rows of a million took 43 s when every batch read them all, 6 s by the key's index."""
+    database = plain(pg_database, 50_000)
+    listed = listed_of(database).slice(0, 10_000)
+    execute(pg_database, "ANALYZE logs")
+    scanned = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'logs'"
+    before = one(pg_database, scanned)
+    assert delete(database, listed) == Deleted(10_000, 0)
+    execute(pg_database, "SELECT count(*) FROM logs")  # its 90,000 rows prove that the figure moves
+    end = time.monotonic() + 20
+    while one(pg_database, scanned) == before:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    time.sleep(1)
+    assert one(pg_database, scanned) - before == 90_000
+
+
 def test_deleting_again_does_nothing_and_answers_the_same(pg_database: str) -> None:
     database = plain(pg_database)
     listed = listed_of(database)
@@ -333,14 +350,15 @@ def test_two_runs_of_a_unit_never_count_a_row_twice(pg_database: str) -> None:
         except Refused as refused:
             results.append(refused.reason)
 
-    threads = [threading.Thread(target=run) for _ in range(2)]
+    threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert Deleted(2000, 0) in results or results == ["busy", "busy"]
+    assert set(results) <= {Deleted(2000, 0), "busy"}
     assert delete(database, listed, batch=50) == Deleted(2000, 0)
-    assert one(pg_database, "SELECT sum(rows) FROM maintenance_archive.ledger") == 2000
+    batches = "SELECT sum(rows)::int, count(*) FROM maintenance_archive.ledger WHERE act = 'rows deleted'"
+    assert rows(pg_database, batches) == [(2000, 40)]
 
 
 def test_a_replica_that_falls_behind_is_waited_for(pg_database: str, tmp_path: Path) -> None:
