@@ -15,13 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import quote as percent
 
 import pyarrow.parquet as pq
 
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.encryption import FileEncryption, encryption_for, is_encrypted
-from maintenance_defs.archive.objects import fetch, footer_sha256, open_archive_store, put_once
+from maintenance_defs.archive.objects import content_key, fetch, folder_of, footer_sha256, open_archive_store, put_once
 from maintenance_defs.archive.periods import Periods
 from maintenance_defs.archive.rows.digest import GroupStat, fingerprint, source_groups
 from maintenance_defs.archive.rows.export import Exported, export
@@ -200,7 +199,7 @@ def _store(
     files: list[FileRow] = []
     proofs: list[Proof] = []
     for number, one in enumerate(written):
-        key = _key(archive, unit, one)
+        key = content_key(folder_of(archive.path, one.label, unit.label), unit.part, one.sha256)
         stored = put_once(store, key, one.path, one.sha256)
         back = folder / f"back-{number}.parquet"
         fetch(store.reading, key, back, one.sha256, size_bytes=one.size_bytes)
@@ -229,13 +228,6 @@ def _store(
 def _new_key(work: Work) -> Callable[[str], FileEncryption]:
     """A key for each new file of an organisation: only the layout per_org is encrypted, whose labels they are."""
     return lambda organisation: encryption_for(work.home, work.system.name, work.name, work.archive, organisation)
-
-
-def _key(archive: Archive, unit: UnitRow, one: Exported) -> str:
-    """'execution_log/org=org-90/month=2025-09/part-000-<sha256[:16]>.parquet': another content is another key."""
-    label = percent(one.label, safe="")
-    folder = archive.path.replace("{org}", label).replace("{class}", label).replace("{month}", unit.label)
-    return f"{folder}part-{unit.part:03d}-{one.sha256[:16]}.parquet"
 
 
 def _facts(work: Work, unit: UnitRow, version: int) -> dict[str, str]:

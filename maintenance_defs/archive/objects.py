@@ -7,6 +7,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote as percent
 
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
@@ -33,9 +34,15 @@ def open_archive_store(system: System, name: str, home: Home) -> ImmutableStore:
     return open_immutable(name, system.stores[name], home.value)
 
 
-def content_key(folder: str, generation: int, sha256: str, suffix: str = ".parquet") -> str:
-    """`<folder>g<generation>-<sha256[:16]><suffix>`: two contents never have one key (C44). folder ends in '/'."""
-    return f"{folder}g{generation}-{sha256[:HASH_CHARACTERS]}{suffix}"
+def folder_of(path: str, label: str, month: str) -> str:
+    """An archive's declared path with the organisation or class and the month put in: 'log/a%2Fb/2025-09/' (C49)."""
+    name = percent(label, safe="") if label.strip(".") else label.replace(".", "%2E")
+    return path.replace("{org}", name).replace("{class}", name).replace("{month}", month)
+
+
+def content_key(folder: str, part: int, sha256: str) -> str:
+    """`<folder>part-000-<sha256[:16]>.parquet`: two contents never have one key (C44). folder ends in '/'."""
+    return f"{folder}part-{part:03d}-{sha256[:HASH_CHARACTERS]}.parquet"
 
 
 def sha256_of(path: Path) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from maintenance_defs.archive.cataloguing import Entry, entry_id, remove_catalogue, require_catalogue, write_catalogue
+from maintenance_defs.archive.cataloguing import Entry, entry_id, remove_catalogue, write_catalogue
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.exporting import Work
 from maintenance_defs.control.archive import FileRow, UnitRow
@@ -27,13 +27,6 @@ def register_unit(work: Work, unit: UnitRow) -> None:
     with archive_database(work.system, work.home, write=True).transaction() as connection:
         remove_catalogue(connection, catalogue, _ids(work, ended))
         write_catalogue(connection, catalogue, _entries(work, live))
-
-
-def require_registry(work: Work) -> None:
-    """Raises Refused("migration_missing"): nothing is exported that could not be registered."""
-    if work.archive.catalogue is not None:
-        with archive_database(work.system, work.home, write=True).transaction() as connection:
-            require_catalogue(connection, work.archive.catalogue)
 
 
 def _ids(work: Work, files: Sequence[FileRow]) -> Iterator[str]:

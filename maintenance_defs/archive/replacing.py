@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from maintenance_defs.archive.encryption import decryption_for, encryption_for
 from maintenance_defs.archive.exporting import Work, spool
-from maintenance_defs.archive.objects import fetch, footer_sha256, open_archive_store, put_once
+from maintenance_defs.archive.objects import content_key, fetch, footer_sha256, open_archive_store, put_once
 from maintenance_defs.archive.rows.indexing import read_index, write_index
 from maintenance_defs.archive.rows.opened import KeptFile
 from maintenance_defs.archive.rows.proof import prove_file
@@ -74,9 +74,7 @@ def write_again(
 
 
 def _as_row(unit: UnitRow, file: FileRow, written: Written) -> FileRow:
-    key = file.key.replace(file.sha256[:16], written.sha256[:16])
-    if key == file.key:
-        key = f"{file.key.rpartition('/')[0]}/part-{unit.part:03d}-{written.sha256[:16]}.parquet"
+    key = content_key(file.key[: file.key.rindex("/") + 1], unit.part, written.sha256)
     instants = written.organisations.values()
     firsts, lasts = [g.min_at for g in instants], [g.max_at for g in instants]
     used = written.encryption

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -345,9 +345,3 @@ def _end(actor: Actor, work: Work, state: str, message: str | None) -> None:
     )
     settle(actor, _silent)
     home.control.retention.release(plan.id, actor.owner, state, {"outcomes": counts}, message)
-
-
-def count_words(counts: dict[str, int], order: Sequence[str] = ()) -> str:
-    """'3 quarantined, 1 skipped_referenced'."""
-    names = sorted(counts, key=lambda name: (order.index(name) if name in order else len(order), name))
-    return ", ".join(f"{counts[name]:,} {name.replace('_', ' ')}" for name in names) or "nothing"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import Entry, Outcome
@@ -166,8 +165,3 @@ def _is_back(store: ActingStore, entry: Entry) -> bool:
         return bool(now.etag == etag)
     modified_at = entry.evidence.get("modified_at")
     return now.modified_at is not None and bool(modified_at == now.modified_at.isoformat(timespec="microseconds"))
-
-
-def entry_age(entry: Entry, now: datetime) -> float:
-    """Days in quarantine."""
-    return (now - entry.removed_at).total_seconds() / 86400

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maintenance_defs.archive.objects import SpoolFailed, content_key, fetch, open_archive_store, put_once
+from maintenance_defs.archive.objects import SpoolFailed, content_key, fetch, folder_of, open_archive_store, put_once
 from maintenance_defs.core.errors import ObjectDamaged, Refused, StoreDenied, StoreUnavailable
 from maintenance_defs.stores.immutable_local import LocalImmutable
 from maintenance_defs.stores.local import LocalStore
@@ -30,10 +30,16 @@ def made(folder: Path, body: bytes = b"rows") -> tuple[Path, str]:
     return path, sha256(body).hexdigest()
 
 
-def test_two_contents_never_share_a_key() -> None:  # C44
-    keys = {content_key("logs/", generation, digit * 64) for generation in (1, 2) for digit in "abc"}
-    assert len(keys) == 6
-    assert content_key("logs/", 1, "ab" * 32) == "logs/g1-abababababababab.parquet"
+def test_two_contents_never_share_a_key() -> None:  # C44 C49
+    path = "logs/{org}/{month}/"
+    labels = (".", "..", "a/b", "a%2Fb", "a b", "ä", "a/../b")
+    folders = {folder_of(path, label, month) for label in labels for month in ("2025-09", "2025-10")}
+    assert len(folders) == 2 * len(labels)
+    assert all(folder.count("/") == path.count("/") for folder in folders)  # a name opens no folder of its own
+    assert not any({".", ".."} & set(folder.split("/")) for folder in folders)
+    keys = {content_key(folder, part, digit * 64) for folder in folders for part in (0, 1) for digit in "abc"}
+    assert len(keys) == 6 * len(folders)
+    assert content_key("logs/", 1, "ab" * 32) == "logs/part-001-abababababababab.parquet"
 
 
 def test_a_working_folder_that_is_full_is_told_apart_from_a_missing_object(

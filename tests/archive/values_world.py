@@ -14,7 +14,7 @@ import pyarrow as pa
 import yaml
 
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.values import ITEMS, Survey, ValueDone, carry_out, settle_values, survey_values
+from maintenance_defs.archive.values import ITEMS, Survey, ValueDone, carry_out, survey_values
 from maintenance_defs.control.archive import ValueRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import ColumnArchive
@@ -132,11 +132,6 @@ class World:
         done = carry_out(self.system, NAME, self.archive, self.home, batch, as_of)
         assert [one.row_id for one in done] == batch["row_id"].to_pylist()
         return {one.row_id: one for one in done}
-
-    def settle(self, items: Iterable[Mapping[str, Any]], as_of: datetime = AS_OF) -> dict[str, str]:
-        batch = pa.RecordBatch.from_pylist(list(items), schema=ITEMS)
-        done = settle_values(self.system, NAME, self.archive, self.home, batch, as_of)
-        return {one.row_id: one.outcome for one in done}
 
     def run(self, as_of: datetime = AS_OF) -> dict[str, str]:
         """Survey and act: row id -> outcome."""

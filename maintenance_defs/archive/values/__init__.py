@@ -4,12 +4,12 @@ Belongs here: which values may go, how they are proven, slimmed, expired and giv
 and the frame of a plan, which are the same for every archive.
 """
 
-from maintenance_defs.archive.values.acting import ValueDone, carry_out, settle_values
+from maintenance_defs.archive.values.acting import ValueDone, carry_out
 from maintenance_defs.archive.values.giving import find_column_archive, get_value, restore_value
 from maintenance_defs.archive.values.planning import carry_out_unit, read_values, take_values_plan
 from maintenance_defs.archive.values.survey import ITEMS, Survey, survey_values
 
 __all__ = [
     "ITEMS", "Survey", "ValueDone", "carry_out", "carry_out_unit", "find_column_archive", "get_value", "read_values",
-    "restore_value", "settle_values", "survey_values", "take_values_plan",
+    "restore_value", "survey_values", "take_values_plan",
 ]  # fmt: skip

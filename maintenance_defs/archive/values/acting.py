@@ -126,33 +126,6 @@ def carry_out(
     return [(expired if row["act"] == "expire" else work.done)[row["row_id"]] for row in rows]
 
 
-def settle_values(
-    system: System, name: str, archive: ColumnArchive, home: Home, items: pa.RecordBatch, as_of: datetime
-) -> list[ValueDone]:
-    """What became of items whose outcome nobody recorded, as the rows show it; nothing new is done."""
-    rows = items.to_pylist()
-    ids = [row["row_id"] for row in rows]
-    state = home.control.archive
-    with spool(home) as folder:
-        work = Work(system, name, archive, home, as_of, folder)
-        _settle(work)
-        with work.database.snapshot() as snapshot:
-            source = open_source(snapshot, system, archive, home, as_of)
-            found = read_rows(snapshot, source, ids, whole=False)
-        known = state.values_of(system.name, name, ids)
-        return [_looked(row, found.get(row["row_id"]), known.get(row["row_id"])) for row in rows]
-
-
-def _looked(item: Mapping[str, str], row: Row | None, known: ValueRow | None) -> ValueDone:
-    row_id, act = item["row_id"], item["act"]
-    if act == "expire":
-        gone = known is not None and known.state == "expired"
-        return ValueDone(row_id, act, "deleted" if gone else "failed", None if gone else "its run was killed")
-    if known is not None and known.state == "slimmed" and (row is None or row.digest == known.slim_sha256):
-        return ValueDone(row_id, act, "set")
-    return ValueDone(row_id, act, "failed", "its run was killed before the row was changed; it keeps its value")
-
-
 def _groups(rows: Sequence[Mapping[str, int | str]]) -> Iterator[list[str]]:
     """Ids whose values fit into memory together; one alone may be larger."""
     ids: list[str] = []
