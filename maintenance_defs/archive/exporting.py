@@ -20,7 +20,15 @@ import pyarrow.parquet as pq
 
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.encryption import FileEncryption, encryption_for, is_encrypted
-from maintenance_defs.archive.objects import content_key, fetch, folder_of, footer_sha256, open_archive_store, put_once
+from maintenance_defs.archive.objects import (
+    announced,
+    content_key,
+    fetch,
+    folder_of,
+    footer_sha256,
+    open_archive_store,
+    put_once,
+)
 from maintenance_defs.archive.periods import Periods
 from maintenance_defs.archive.rows.digest import GroupStat, fingerprint, source_groups
 from maintenance_defs.archive.rows.export import Exported, export
@@ -194,35 +202,43 @@ def _store(
     work: Work, unit: UnitRow, written: Sequence[Exported], folder: Path, version: int
 ) -> tuple[list[FileRow], list[Proof]]:
     """Put each file, fetch it back whole and prove it."""
-    archive, system = work.archive, work.system.name
+    archive = work.archive
     store = open_archive_store(work.system, archive.store, work.home)
     files: list[FileRow] = []
     proofs: list[Proof] = []
     for number, one in enumerate(written):
-        key = content_key(folder_of(archive.path, one.label, unit.label), unit.part, one.sha256)
-        stored = put_once(store, key, one.path, one.sha256)
+        new = _as_row(work, unit, one, version)
+        with announced(work.home, new):
+            stored = put_once(store, new.key, one.path, one.sha256)
         back = folder / f"back-{number}.parquet"
-        fetch(store.reading, key, back, one.sha256, size_bytes=one.size_bytes)
+        fetch(store.reading, new.key, back, one.sha256, size_bytes=one.size_bytes)
         proof = prove_file(unit.words(), back, one)
         if archive.lookup is not None:
             write_index(back, archive.lookup, folder / f"index-{number}.parquet", encryption=one.encryption)
-        footer = footer_sha256(back)
-        back.unlink()
-        one.path.unlink()
         instants = proof.organisations.values()
         files.append(
-            FileRow(
-                id=file_id(system, archive.store, key), unit_id=unit.id, generation=unit.generation, system=system,
-                archive=work.name, store=archive.store, key=key, sha256=one.sha256, size_bytes=one.size_bytes,
-                rows=one.rows, label=one.label, first_at=_least(g.min_at for g in instants),
-                last_at=_greatest(g.max_at for g in instants), schema_version=version, row_groups=one.row_groups,
-                created_at=work.home.control.now(), version_id=stored.version_id,
-                key_id=one.encryption.key_id if one.encryption else None,
-                wrapped_key=one.encryption.wrapped if one.encryption else None, footer_sha256=footer,
+            replace(
+                new, first_at=_least(g.min_at for g in instants), last_at=_greatest(g.max_at for g in instants),
+                version_id=stored.version_id, footer_sha256=footer_sha256(back), created_at=work.home.control.now(),
             )
         )  # fmt: skip
+        back.unlink()
+        one.path.unlink()
         proofs.append(proof)
     return files, proofs
+
+
+def _as_row(work: Work, unit: UnitRow, one: Exported, version: int) -> FileRow:
+    """As it is announced, before its object is stored."""
+    archive, system = work.archive, work.system.name
+    key = content_key(folder_of(archive.path, one.label, unit.label), unit.part, one.sha256)
+    return FileRow(
+        id=file_id(system, archive.store, key), unit_id=unit.id, generation=unit.generation, system=system,
+        archive=work.name, store=archive.store, key=key, sha256=one.sha256, size_bytes=one.size_bytes, rows=one.rows,
+        label=one.label, first_at=None, last_at=None, schema_version=version, row_groups=one.row_groups,
+        created_at=work.home.control.now(), key_id=one.encryption.key_id if one.encryption else None,
+        wrapped_key=one.encryption.wrapped if one.encryption else None,
+    )  # fmt: skip
 
 
 def _new_key(work: Work) -> Callable[[str], FileEncryption]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote as percent
 
+from maintenance_defs.control.archive import FileRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import MaintenanceError, ObjectDamaged, Refused, StoreUnavailable
@@ -58,6 +61,24 @@ def footer_sha256(path: Path) -> str:
         length = int.from_bytes(file.read(4), "little")
         file.seek(-(length + FOOTER_END), os.SEEK_END)
         return hashlib.sha256(file.read()).hexdigest()
+
+
+@contextmanager
+def announced(home: Home, new: FileRow) -> Iterator[None]:
+    """The file is on record while its object is stored: a killed run leaves none behind that nobody knows.
+
+    What somebody else has under its key is not ours, and is forgotten again. Raises Refused("key_taken").
+    """
+    state = home.control.archive
+    known = state.file(new.id)
+    if known is None or (known.unit_id, known.sha256, known.state) != (new.unit_id, new.sha256, "live"):
+        state.announce_file(new)
+    try:
+        yield
+    except Refused as refused:
+        if refused.reason == "key_taken":
+            state.withdraw_file(new.id)
+        raise
 
 
 def put_once(store: ImmutableStore, key: str, path: Path, sha256: str) -> StoredObject:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from maintenance_defs.archive.encryption import decryption_for, encryption_for
 from maintenance_defs.archive.exporting import Work, spool
-from maintenance_defs.archive.objects import content_key, fetch, footer_sha256, open_archive_store, put_once
+from maintenance_defs.archive.objects import announced, content_key, fetch, footer_sha256, open_archive_store, put_once
 from maintenance_defs.archive.rows.indexing import read_index, write_index
 from maintenance_defs.archive.rows.opened import KeptFile
 from maintenance_defs.archive.rows.proof import prove_file
@@ -55,8 +55,8 @@ def write_again(
         if result.written is None:
             return None
         new = _as_row(unit, file, result.written)
-        state.announce_file(new)
-        stored = put_once(store, new.key, result.written.path, new.sha256)
+        with announced(work.home, new):
+            stored = put_once(store, new.key, result.written.path, new.sha256)
         back = folder / "back.parquet"
         fetch(store.reading, new.key, back, new.sha256, size_bytes=new.size_bytes)
         proof = prove_file(unit.words(), back, result.written)

@@ -337,9 +337,14 @@ class System(Declared):
 
     @property
     def referenced_stores(self) -> tuple[str, ...]:
-        """The stores that some reference names, in order of declaration: only those can be diffed."""
-        named = {store for reference in self.references for store in reference.store}
+        """The stores that some reference or archive names, in order of declaration: only those can be diffed."""
+        named = {store for reference in self.references for store in reference.store} | self.archive_stores
         return tuple(name for name in self.stores if name in named)
+
+    @property
+    def archive_stores(self) -> set[str]:
+        """The stores that archives keep their files in."""
+        return {archive.store for archive in (*self.archives.values(), *self.archived_columns.values())}
 
     def references_to(self, store: str) -> Iterator[tuple[int, Reference]]:
         """The references that may name objects of `store`, with their declared position."""

@@ -29,6 +29,7 @@ from maintenance_defs.reconcile.calculator import calculator
 from maintenance_defs.reconcile.inventory import FILE
 from maintenance_defs.reconcile.reading import drift
 from maintenance_defs.reconcile.reading.checks import run_checks, run_queries
+from maintenance_defs.reconcile.reading.own import write_own
 from maintenance_defs.reconcile.reading.rows import Found, Progress, Reading, write_reference
 from maintenance_defs.reconcile.reading.store_names import store_names
 
@@ -48,6 +49,7 @@ def take_references(
     clock: Callable[[], datetime] = _utc_now,
 ) -> Artefact:
     """Read all declared references of a system in one snapshot and record what was found; also when it failed.
+    What our archives keep in its stores is read from the control database besides.
 
     folder: the system's, for the SQL files of its queries.
     as_of: the run's instant; min(worker's clock, database's clock) where none is given.
@@ -90,6 +92,8 @@ def take_references(
                     )
                     evidence["queries"] = run_queries(snapshot, system, at, folder)
                     evidence |= drift.scan(reading, system, listed, aside, staged.path)
+                began = [inventory.started_at for inventory in inventories.values()]
+                evidence["archived"] = write_own(system, home, staged.path, min(began, default=None))
                 row_count = sum(pq.read_metadata(file).num_rows for file in staged.path.rglob("*.parquet"))
                 uri, digest, size_bytes = staged.commit()
     except AsOfInTheFuture:

@@ -23,6 +23,7 @@ from maintenance_defs.core.errors import ArtefactError, Refused, UnknownName
 from maintenance_defs.core.problems import did_you_mean
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.reconcile.calculator import calculator, literal
+from maintenance_defs.reconcile.comparing.inputs import all_sources
 from maintenance_defs.reporting import facts as report_facts
 from maintenance_defs.reporting.explain_text import key_in_words, row_in_words, system_in_words
 
@@ -213,15 +214,18 @@ def _searched(given: _Evidence, store: str, key: str) -> list[dict[str, Any]]:
         store=store, key=key,
     )  # fmt: skip
     hits = {row["number"]: row for row in exact}
+    sources = all_sources(given.system)
+    declared = [sources[number] for number, _ in given.system.references_to(store)]
+    own = [source for source in sources[len(given.system.references) :] if source.number in counts]
     return [
         {
-            "reference": str(reference),
-            "protects_only": reference.protects_only,
-            "keys": counts.get(number, 0),
-            "rows": hits[number]["hits"] if number in hits else 0,
-            "row_ids": hits[number]["row_ids"] if number in hits else [],
+            "reference": source.name,
+            "protects_only": not source.claims,
+            "keys": counts.get(source.number, 0),
+            "rows": hits[source.number]["hits"] if source.number in hits else 0,
+            "row_ids": hits[source.number]["row_ids"] if source.number in hits else [],
         }
-        for number, reference in given.system.references_to(store)
+        for source in (*declared, *own)
     ]
 
 

@@ -23,9 +23,10 @@ from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import Snapshot
 from maintenance_defs.reconcile.calculator import calculator, literal
 from maintenance_defs.reconcile.comparing import walk
-from maintenance_defs.reconcile.comparing.inputs import declared_sources, loose_files
+from maintenance_defs.reconcile.comparing.inputs import all_sources, loose_files
 from maintenance_defs.reconcile.comparing.walk import ReferenceFile
 from maintenance_defs.reconcile.reading import drift
+from maintenance_defs.reconcile.reading.own import own_files, write_own
 from maintenance_defs.reconcile.reading.rows import Progress, Reading
 from maintenance_defs.reconcile.reading.store_names import store_names
 from maintenance_defs.reconcile.references import read_sources
@@ -48,11 +49,11 @@ class Evidence:
             path = self.folder / "references" / store / f"{number:02d}.parquet"
             if path.exists():
                 found.append(ReferenceFile(number, reference.table, not reference.protects_only, path))
-        return tuple(found)
+        return (*found, *own_files(self.system, self.folder, store))
 
     def prepare_comparison(self) -> None:
         """Tables of the comparison, and `going` (table_name, row_id): rows whose references no longer count."""
-        walk.prepare(self.con, declared_sources(self.system), loose_files(self.folder))
+        walk.prepare(self.con, all_sources(self.system), loose_files(self.folder))
         self.con.execute("CREATE OR REPLACE TEMP TABLE going (table_name VARCHAR, row_id VARCHAR)")
         selects = [
             f"SELECT {'NULL' if number is None else number}::INTEGER AS number, kind, store, value, row_id, reason "
@@ -98,6 +99,7 @@ def take_evidence(
             reading = Reading(snapshot, reading_con, store_names(system, home), Path(spool), progress)
             sources, aside = read_sources(reading, system, work)
             drift.scan(reading, system, dict(listed), aside, work)
+        write_own(system, home, work)
         with TemporaryDirectory(dir=work) as spool, calculator(Path(spool)) as con:
             missing = frozenset(n for n, source in enumerate(sources) if source.get("missing_table"))
             found = Evidence(system, snapshot, con, work, missing)

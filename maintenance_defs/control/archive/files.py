@@ -91,12 +91,18 @@ class Files(Part):
         """The unit is `exported`, with these files, which nobody reads yet; in one transaction. Raises LeaseLost.
 
         held: whose rows are in which file. values: further columns of the unit.
-        A file that is live and came out the same again stays live; one that had ended is `stored` anew.
+        A file that is live and came out the same again stays live; one that had ended is `stored` anew. Announced
+        ones that are not among them are superseded: an export was broken off, and its objects go with a sweep.
         """
         with self._write() as connection:
-            ours = sa.select(file.c.id).where(file.c.unit_id == unit.id, file.c.state == "stored")
-            connection.execute(group.delete().where(group.c.file_id.in_(ours)))
-            connection.execute(file.delete().where(file.c.unit_id == unit.id, file.c.state == "stored"))
+            mine = sa.and_(file.c.unit_id == unit.id, file.c.state == "stored")
+            announced = set(connection.execute(sa.select(file.c.id).where(mine)).scalars())
+            connection.execute(group.delete().where(group.c.file_id.in_(sa.select(file.c.id).where(mine))))
+            for one in files:
+                if one.id in announced:
+                    connection.execute(file.delete().where(mine, file.c.id == one.id))
+            ended = {"state": "superseded", "ended_at": self._clock(), "ended_why": "an export that was broken off"}
+            connection.execute(file.update().where(mine).values(**ended))
             held = list(held)
             for one in files:
                 same = (file.c.system == one.system, file.c.store == one.store, file.c.key_hash == key_hash(one.key))
@@ -152,6 +158,11 @@ class Files(Part):
             else:
                 again = {"state": "stored", "ended_at": None, "ended_why": None, "object_gone_at": None}
                 connection.execute(file.update().where(*same).values(**again))
+
+    def withdraw_file(self, id: str) -> None:
+        """An announced file was not stored: what is under its key is somebody else's."""
+        with self._write() as connection:
+            connection.execute(file.delete().where(file.c.id == id, file.c.state == "stored"))
 
     def replace_file(self, old_id: str, new: FileRow | None, groups: Sequence[Group], entries: Iterable[IndexRow],
                      why: str) -> None:  # fmt: skip

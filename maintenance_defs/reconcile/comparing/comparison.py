@@ -25,7 +25,7 @@ from maintenance_defs.reconcile.comparing.diff import StoreDiff, diff_store
 from maintenance_defs.reconcile.comparing.inputs import (
     Inputs,
     Unusable,
-    declared_sources,
+    all_sources,
     loose_files,
     open_findings,
     reference_files,
@@ -70,7 +70,7 @@ class Comparison:
     def run(self, progress: Progress | None) -> None:
         """Write objects/<store>.parquet and rows.parquet below `output`."""
         folder = self.home.artefacts.local(self.references.uri or "", self.references.digest)
-        prepare(self.con, declared_sources(self.system), loose_files(folder))
+        prepare(self.con, all_sources(self.system), loose_files(folder))
         (self.output / "objects").mkdir()
         for store in self.system.referenced_stores:
             files = reference_files(self.system, self.references, folder, store)

@@ -15,6 +15,7 @@ from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.errors import ArtefactError, AsOfInTheFuture
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.reconcile.comparing.walk import ReferenceFile, Source
+from maintenance_defs.reconcile.reading.own import own_files, own_sources
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ class Inputs:
         return None
 
 
-def declared_sources(system: System) -> list[Source]:
-    return [Source(n, r.table, str(r), not r.protects_only) for n, r in enumerate(system.references)]
+def all_sources(system: System) -> list[Source]:
+    declared = [Source(n, r.table, str(r), not r.protects_only) for n, r in enumerate(system.references)]
+    return [*declared, *own_sources(system)]
 
 
 def reference_files(system: System, references: Artefact, folder: Path, store: str) -> tuple[ReferenceFile, ...]:
@@ -119,7 +121,13 @@ def reference_files(system: System, references: Artefact, folder: Path, store: s
                 f"the references artefact {references.id} has no file {path.relative_to(folder)} for {reference}. "
                 f"Nothing was compared: take the references again."
             )
-    return tuple(found)
+    own = own_files(system, folder, store)
+    if not own and store in system.archive_stores:
+        raise ArtefactError(
+            f"the references artefact {references.id} does not say what the archives keep in store {store}. Nothing "
+            f"was compared: take the references again."
+        )
+    return (*found, *own)
 
 
 def _table_missing(references: Artefact, number: int) -> bool:
