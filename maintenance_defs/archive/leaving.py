@@ -62,7 +62,7 @@ def _agreed(unit: UnitRow) -> UnitRow:
 def leave(work: Work, unit: UnitRow) -> UnitRow:
     """Take a catalogued unit's rows out of their table. A detached partition waits to be dropped; it is left so.
 
-    Raises Refused (blocked, default_partition, referenced, no_key, changes_on, …) and Mismatch; rows are then where
+    Raises Refused (blocked, referenced, no_key, changes_on, …) and Mismatch; rows are then where
     they were, or in both places, never in none.
     """
     if unit.state not in ("catalogued", "removing"):
@@ -94,10 +94,9 @@ def _detach(work: Work, database: ArchiveDatabase, unit: UnitRow) -> UnitRow:
     with database.transaction() as connection:
         table = read_partitioned(connection, work.archive.table)
         obstacles = preflight(connection, table, partition) if table.by_oid(partition.oid) is not None else []
-    against = [o for o in obstacles if o.code != "default_partition" or not work.archive.allow_blocking_detach]
-    if against:
-        raise Refused(against[0].code, " ".join(o.message for o in against))
-    detach(database, work.archive.table, partition, blocking_allowed=work.archive.allow_blocking_detach)
+    if obstacles:
+        raise Refused(obstacles[0].code, " ".join(o.message for o in obstacles))
+    detach(database, work.archive.table, partition, lane_of=unit.id)
     _park(work, database, unit)
     unit = _unchanged(work, unit)  # nobody can write to it any more
     unit = work.home.control.archive.advance(unit.id, work.owner, "detached", left_at=work.home.control.now())
@@ -109,7 +108,7 @@ def _park(work: Work, database: ArchiveDatabase, unit: UnitRow) -> None:
     with database.transaction() as connection:
         table = read_partitioned(connection, work.archive.table)
     park(database, table, partition_of(unit), unit.id)
-    if table.default is None:  # else late rows have their place there
+    if table.default is None:  # else late rows have their place there; after our own detach it is open already
         open_late_lane(database, work.archive.table, unit.lower, unit.upper, unit.id)
 
 

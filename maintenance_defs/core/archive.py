@@ -163,7 +163,6 @@ class Archive(_Shared):
     level: Annotated[int, Field(ge=1, le=19)] | None = None
     row_group_rows: Annotated[int, Field(ge=1000, le=1_000_000)] = 16_384
     remove: Literal["partition", "rows"] | None = None  # how rows leave; partition where there are partitions
-    allow_blocking_detach: bool = False  # beside a DEFAULT partition: a short exclusive lock, never queued for long
     undo_window: timedelta = timedelta(days=7)  # a detached month can be put back so long before it is dropped
     months_ahead: Annotated[int, Field(ge=0, le=36)] = 3
     partition_name: Word | None = None  # of months made ahead: '{table}_p{year}_{month}'

@@ -89,7 +89,7 @@ class LifeWorld:
                         "describe": "logs", "table": "public.logs", "time": "at", "lookup": "job", "store": "archive",
                         "organisation": {"column": "org"}, "path": "logs/{org}/{month}/", "layout": "per_org",
                         "hot": "30 d", "keep": "365 d", "undo_window": self.undo_window,
-                        "allow_blocking_detach": True, "row_group_rows": 1000,
+                        "row_group_rows": 1000,
                     }
                 },
             }
@@ -137,13 +137,12 @@ class LifeWorld:
             del self.model[id]
 
     def _change(self, sql: str, values: tuple[Any, ...]) -> int:
-        """Rows changed; 0 where the application has to try again: the table is locked, or a month has just left and
-        its late lane is not there yet."""
+        """Rows changed; 0 where the application has to try again: the table is locked for longer than it waits."""
         try:
             with self.app.cursor() as cursor:
                 cursor.execute(sql, values)
                 return int(cursor.rowcount)
-        except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected, psycopg2.errors.CheckViolation):
+        except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected):
             return 0
 
     # Time passing, and death

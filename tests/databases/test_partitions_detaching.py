@@ -1,10 +1,5 @@
 """A partition leaves its table while others read and write; whoever kills or blocks it, nothing is left half done."""
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +13,22 @@ from psycopg2 import errors
 
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases.archiving import ArchiveDatabase
-from maintenance_defs.databases.partitions import Blocker, Detached, blockers, detach, repair
+from maintenance_defs.databases.partitions import (
+    Blocker,
+    Detached,
+    Partition,
+    blockers,
+    detach,
+    detaching,
+    find_late_lane,
+    repair,
+)
 from maintenance_defs.databases.partitions.detaching import BLOCKERS
 from maintenance_defs.databases.partitions.sql import ask
-from tests.support.months import CREATE, TABLE, fill, month, months, one, part, read, rows, session
+from tests.support.months import CREATE, TABLE, fill, month, months, one, part, read, session
 from tests.support.postgres import connect, execute
 
-DETACHING = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'maintenance detach %' AND state = 'active'"
+CONCURRENTLY = "ALTER TABLE logs DETACH PARTITION logs_2024_01 CONCURRENTLY"
 LIMIT_SECONDS = 2.0  # the lock timeout
 SLACK_SECONDS = 1.0  # of a loaded machine
 
@@ -86,6 +90,20 @@ def reader(url: str, sql: str) -> Iterator[list[float]]:
     assert not thread.is_alive()
 
 
+def leave(database: ArchiveDatabase, partition: Partition | None = None, **more: Any) -> Detached:
+    return detach(database, TABLE, partition or part(database), lane_of="u1", **more)
+
+
+def left_pending(url: str) -> None:
+    """Somebody else began to detach January, and was timed out: the caller holds the table."""
+    connection = connect(url)
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '200ms'")
+        with pytest.raises(errors.LockNotAvailable):
+            cursor.execute(CONCURRENTLY)
+    connection.close()
+
+
 def pending(database: ArchiveDatabase) -> bool:
     return read(database).pending is not None
 
@@ -97,11 +115,10 @@ def test_an_old_transaction_stops_the_detach_before_it_begins(pg_database: str) 
         idle.execute("SELECT pg_backend_pid()")
         pid = idle.fetchone()[0]
         with pytest.raises(Refused, match=f"pid {pid} \\(idle in transaction\\)") as refused:
-            detach(database, TABLE, part(database), older_than=timedelta(0), wait_seconds=0.2)
+            leave(database, older_than=timedelta(0), wait_seconds=0.2)
         assert refused.value.reason == "blocked"
-        assert not pending(database)
         execute(pg_database, "INSERT INTO logs VALUES (1000, '2024-01-05 00:00+00')")
-    assert detach(database, TABLE, part(database), older_than=timedelta(0)).how == "concurrently"
+    assert leave(database, older_than=timedelta(0)).how == "now"
 
 
 def test_a_young_transaction_is_no_blocker_and_an_old_one_is_waited_for(pg_database: str) -> None:
@@ -120,8 +137,8 @@ def test_a_prepared_transaction_is_named_by_its_id(pg_database: str) -> None:
     execute(pg_database, "BEGIN", late, "PREPARE TRANSACTION 'left behind'")
     try:
         with pytest.raises(Refused, match="prepared transaction 'left behind'"):
-            detach(database, TABLE, part(database), older_than=timedelta(0), wait_seconds=0.1)
-        assert not pending(database)
+            leave(database, older_than=timedelta(0), wait_seconds=0.1)
+        assert part(database).name == "logs_2024_01"
     finally:
         execute(pg_database, "ROLLBACK PREPARED 'left behind'")
 
@@ -133,7 +150,7 @@ def test_a_role_that_may_not_see_ages_waits_for_everybody(pg_database: str) -> N
         with session(pg_database, "SELECT count(*) FROM logs"), database.transaction() as connection:
             oid = read(database).oid
             connection.exec_driver_sql("SET LOCAL ROLE blind")
-            found = [Blocker(**row) for row in ask(connection, BLOCKERS, oid=oid, age=3600.0)]
+            found = [Blocker(**row) for row in ask(connection, BLOCKERS, oids=[oid], age=3600.0)]
         assert [(one.seconds, one.state) for one in found] == [(None, None)]
         assert "may not see" in str(found[0])
     finally:
@@ -141,53 +158,90 @@ def test_a_role_that_may_not_see_ages_waits_for_everybody(pg_database: str) -> N
 
 
 def test_an_insert_in_flight_is_waited_for_and_included(pg_database: str) -> None:
-    """A5: it commits while the detach waits; the row is in the detached table."""
+    """A5: it commits while the detach tries for its lock; the row is in the detached table."""
     database = months(pg_database, 1, 2)
     january = part(database)
-    seen: list[list[Blocker]] = []
     with session(pg_database, "INSERT INTO logs VALUES (1000, '2024-01-05 00:00+00')") as insert:
-        with beside(lambda: detach(database, TABLE, january, wait_seconds=0.3, waiting=seen.append)) as results:
-            until(lambda: seen)
+        with beside(lambda: leave(database, january)) as results:
+            time.sleep(1.0)
             assert not results
-            assert [one.pid for one in seen[0]] == [insert.connection.info.backend_pid]
             insert.connection.commit()
         assert isinstance(results[0], Detached)
-        assert results[0].how == "concurrently"
+        assert results[0].how == "now"
     assert one(pg_database, "SELECT count(*) FROM logs_2024_01") == 101
 
 
-def test_while_it_waits_other_months_are_read_and_written(pg_database: str) -> None:
-    """D58: nobody queues behind the waiting detach."""
+def test_late_rows_always_have_a_place(pg_database: str) -> None:
+    """D62: a writer of the month that leaves, one statement after another, never meets an error or loses a row."""
     database = months(pg_database, 1, 2)
     january = part(database)
-    with session(pg_database, "SELECT count(*) FROM logs") as idle, beside(lambda: detach(database, TABLE, january)):
-        until(lambda: pending(database))
-        with reader(pg_database, "SELECT count(*) FROM logs WHERE at >= '2024-02-01'") as took:
-            execute(pg_database, "INSERT INTO logs VALUES (1000, '2024-02-05 00:00+00')")
-            time.sleep(1.0)
-        assert max(took) < 0.5
-        with pytest.raises(errors.CheckViolation):  # what an alert must say while it is pending
-            execute(pg_database, "INSERT INTO logs VALUES (1001, '2024-01-05 00:00+00')")
-        assert one(pg_database, "SELECT count(*) FROM logs WHERE at < '2024-02-01'") == 0
-        idle.connection.rollback()
-    assert not pending(database)
+    said: list[Any] = []
+    stop = threading.Event()
 
+    def write() -> int:
+        connection = connect(pg_database)
+        count = 0
+        with connection.cursor() as cursor:
+            while not stop.is_set():
+                try:
+                    cursor.execute(f"INSERT INTO logs VALUES ({1000 + count}, '2024-01-05 00:00+00')")
+                except psycopg2.Error as error:
+                    said.append(error)
+                count += 1
+        connection.close()
+        return count
 
-def test_a_session_that_is_ended_in_mid_wait_leaves_a_finished_detach(pg_database: str) -> None:
-    """D52: an administrator ends it while it waits; the same call finishes what it began."""
-    database = months(pg_database, 1, 2)
-    january = part(database)
-    with (
-        session(pg_database, "SELECT count(*) FROM logs") as idle,
-        beside(lambda: detach(database, TABLE, january)) as results,
-    ):
-        until(lambda: pending(database))
-        (pid,) = until(lambda: rows(pg_database, DETACHING))[0]
-        assert one(pg_database, f"SELECT pg_terminate_backend({pid}, 5000)")
+    with beside(write) as written:
         time.sleep(0.5)
+        assert leave(database, january).how == "now"
+        time.sleep(0.5)
+        stop.set()
+    assert said == []
+    late = one(pg_database, "SELECT count(*) FROM logs WHERE at < '2024-02-01'")
+    assert late > 0
+    assert one(pg_database, "SELECT count(*) FROM logs_2024_01") + late == 100 + written[0]
+    lane = one(pg_database, "SELECT tableoid::regclass::text FROM logs WHERE at < '2024-02-01' LIMIT 1")
+    with database.transaction() as connection:
+        found = find_late_lane(connection, read(database), "u1")
+    assert found is not None and found.name == lane
+
+
+def test_a_detach_that_fails_leaves_the_table_as_it_was(pg_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I118: out and in are one transaction."""
+    database = months(pg_database, 1, 2)
+
+    def dead(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(detaching, "attach", dead)
+        with pytest.raises(KeyboardInterrupt):
+            leave(database)
+    assert [one.name for one in read(database).partitions] == ["logs_2024_01", "logs_2024_02"]
+    assert one(pg_database, "SELECT count(*) FROM logs") == 200
+    assert one(pg_database, "SELECT to_regclass('logs_2024_01_late')") is None
+
+
+def test_who_never_lets_go_is_named_and_nothing_is_changed(pg_database: str) -> None:
+    """D51: younger than what is looked for beforehand, and then it stayed."""
+    database = months(pg_database, 1, 2)
+    with session(pg_database, "SELECT count(*) FROM logs_2024_01") as idle:  # the month itself, by its name
+        idle.execute("SELECT pg_backend_pid()")
+        pid = idle.fetchone()[0]
+        with pytest.raises(Refused, match=f"pid {pid} ") as refused:
+            leave(database, wait_seconds=1.0)
+    assert refused.value.reason == "blocked"
+    assert leave(database).how == "now"
+
+
+def test_a_detach_that_somebody_else_left_pending_is_finished(pg_database: str) -> None:
+    """D52."""
+    database = months(pg_database, 1, 2)
+    january = part(database)
+    with session(pg_database, "SELECT count(*) FROM logs"):
+        left_pending(pg_database)
         assert pending(database)
-        idle.connection.rollback()
-    assert results[0].how == "finalized"
+    assert leave(database, january).how == "finalized"
     assert not pending(database)
     assert one(pg_database, "SELECT count(*) FROM logs_2024_01") == 100
 
@@ -199,82 +253,33 @@ def test_what_cannot_be_finished_says_so_and_the_next_run_finishes_it(pg_databas
     with session(pg_database, "SELECT count(*) FROM logs") as idle:
         idle.execute("SELECT pg_backend_pid()")
         holder = idle.fetchone()[0]
-        with beside(lambda: detach(database, TABLE, january, wait_seconds=1.0)) as results:
-            until(lambda: pending(database))
-            (pid,) = until(lambda: rows(pg_database, DETACHING))[0]
-            one(pg_database, f"SELECT pg_terminate_backend({pid}, 5000)")
-        assert isinstance(results[0], Refused)
-        assert results[0].reason == "detach_pending"
-        assert f"pid {holder}" in str(results[0])
-        assert "refuses inserts" in str(results[0])
+        left_pending(pg_database)
+        with pytest.raises(errors.CheckViolation):  # what an alert must say while it is pending
+            execute(pg_database, "INSERT INTO logs VALUES (1001, '2024-01-05 00:00+00')")
+        with pytest.raises(Refused, match=f"pid {holder} ") as refused:
+            leave(database, january, wait_seconds=0.5)
+        assert refused.value.reason == "detach_pending"
+        assert "refuses inserts" in str(refused.value)
         with pytest.raises(Refused, match="could not be finished"):
             repair(database, TABLE, wait_seconds=0.5)
-        with pytest.raises(Refused, match="one at a time"):
-            detach(database, TABLE, part(database, "logs_2024_02"))
+        with pytest.raises(Refused, match="is being detached"):
+            leave(database, part(database, "logs_2024_02"))
     repaired = repair(database, TABLE)
     assert repaired is not None
     assert repaired.name == "logs_2024_01"
     assert repair(database, TABLE) is None
-    assert detach(database, TABLE, january).how == "already"
+    assert leave(database, january).how == "already"
     assert one(pg_database, "SELECT count(*) FROM logs_2024_01") == 100
 
 
-def test_a_killed_process_leaves_the_detach_to_the_server(pg_database: str) -> None:
-    """kill -9 in mid-wait: the server goes on by itself, and the next run finds it done."""
+def test_a_concurrent_detach_that_is_cut_off_stays_pending(pg_database: str) -> None:
+    """Why we never begin one: measured behaviour of the server."""
     database = months(pg_database, 1, 2)
-    january = part(database)
-    program = textwrap.dedent(
-        """
-        import sys
-        from tests.support.months import TABLE, part
-        from maintenance_defs.databases.archiving import open_archive_database
-        from maintenance_defs.databases.partitions import detach
-        database = open_archive_database(sys.argv[1])
-        detach(database, TABLE, part(database))
-        """
-    )
-    with session(pg_database, "SELECT count(*) FROM logs") as idle:
-        process = subprocess.Popen([sys.executable, "-c", program, pg_database])
-        try:
-            until(lambda: pending(database))
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        assert pending(database)
-        idle.connection.rollback()
-    until(lambda: not pending(database))
-    assert detach(database, TABLE, january).how == "already"
-    assert one(pg_database, "SELECT count(*) FROM logs_2024_01") == 100
-
-
-def test_time_limits_of_the_role_do_not_cut_the_wait_short(pg_database: str) -> None:
-    """A lock_timeout or statement_timeout of the database would leave the partition pending (measured)."""
-    database = months(pg_database, 1, 2)
-    january = part(database)
-    name = one(pg_database, "SELECT current_database()")
-    known = "SELECT name FROM pg_settings WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout')"
-    with session(pg_database, "SELECT count(*) FROM logs") as idle:  # it began before the limits, and has none
-        for (setting,) in rows(pg_database, known):
-            execute(pg_database, f"ALTER DATABASE {name} SET {setting} = '300ms'")
-        with beside(lambda: detach(database, TABLE, january)) as results:
-            until(lambda: rows(pg_database, DETACHING))
-            time.sleep(1.0)
-            idle.connection.rollback()
-    assert results[0].how == "concurrently"
-
-
-def test_a_lock_timeout_would_leave_it_pending(pg_database: str) -> None:
-    """Why none is set: measured behaviour of the server."""
-    database = months(pg_database, 1, 2)
-    connection = connect(pg_database)
-    with session(pg_database, "SELECT count(*) FROM logs"), connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '200ms'")
-        with pytest.raises(errors.LockNotAvailable):
-            cursor.execute("ALTER TABLE logs DETACH PARTITION logs_2024_01 CONCURRENTLY")
+    with session(pg_database, "SELECT count(*) FROM logs"):
+        left_pending(pg_database)
         assert pending(database)
         with pytest.raises(errors.ObjectNotInPrerequisiteState):  # a second one
-            cursor.execute("ALTER TABLE logs DETACH PARTITION logs_2024_02 CONCURRENTLY")
-    connection.close()
+            execute(pg_database, CONCURRENTLY.replace("_01", "_02"))
 
 
 @pytest.mark.parametrize(
@@ -286,41 +291,42 @@ def test_a_lock_timeout_would_leave_it_pending(pg_database: str) -> None:
     ],
 )
 def test_the_server_wants_the_statement_alone(pg_database: str, statement: str) -> None:
-    """D60: hence a session of its own in autocommit, one statement to a message."""
+    """D60: another reason why we detach in a transaction, without it."""
     months(pg_database, 1, 2)
     with pytest.raises(psycopg2.errors.ActiveSqlTransaction):
         execute(pg_database, statement)
 
 
-def test_with_a_default_partition_only_a_blocking_detach_is_possible_and_must_be_allowed(pg_database: str) -> None:
-    """D54."""
+def test_a_default_partition_takes_the_late_rows(pg_database: str) -> None:
+    """D54: beside one the server refuses CONCURRENTLY; ours needs no lane there."""
     database = months(pg_database, 1, 2)
     execute(pg_database, "CREATE TABLE rest PARTITION OF logs DEFAULT")
-    with pytest.raises(Refused, match=r"public\.rest") as refused:
-        detach(database, TABLE, part(database))
-    assert refused.value.reason == "default_partition"
     with pytest.raises(errors.ObjectNotInPrerequisiteState):
-        execute(pg_database, "ALTER TABLE logs DETACH PARTITION logs_2024_01 CONCURRENTLY")
-    assert detach(database, TABLE, part(database), blocking_allowed=True).how == "blocking"
+        execute(pg_database, CONCURRENTLY)
+    assert leave(database).how == "now"
     assert one(pg_database, "SELECT count(*) FROM logs_2024_01") == 100
     execute(pg_database, "INSERT INTO logs VALUES (1000, '2024-01-05 00:00+00')")
     assert one(pg_database, "SELECT count(*) FROM rest") == 1
 
 
-def test_a_blocking_detach_holds_readers_up_for_the_lock_timeout_at_most(pg_database: str) -> None:
+@pytest.mark.parametrize("default", [False, True])
+def test_a_detach_holds_readers_up_for_the_lock_timeout_at_most(pg_database: str, default: bool) -> None:
     """D58, V9: somebody holds the table; readers queue behind our request only until it gives up and pauses."""
     database = months(pg_database, 1, 2)
-    execute(pg_database, "CREATE TABLE rest PARTITION OF logs DEFAULT")
+    if default:
+        execute(pg_database, "CREATE TABLE rest PARTITION OF logs DEFAULT")
     january = part(database)
     with (
         session(pg_database, "SELECT count(*) FROM logs") as idle,
         reader(pg_database, "SELECT count(*) FROM logs WHERE at >= '2024-02-01' AND at < '2024-03-01'") as took,
-        beside(lambda: detach(database, TABLE, january, blocking_allowed=True)) as results,
+        beside(lambda: leave(database, january)) as results,
     ):
-        until(lambda: max(took, default=0) > 1.0)  # it did queue
-        time.sleep(3.0)
+        until(lambda: len([seconds for seconds in took if seconds > 0.08]) >= 2)  # it did queue, and gently at first
+        assert max(took) < 1.0
+        until(lambda: max(took) > 1.5)
+        time.sleep(2.0)
         idle.connection.rollback()
-    assert results[0].how == "blocking"
+    assert results[0].how == "now"
     assert 1.0 < max(took) < LIMIT_SECONDS + SLACK_SECONDS
     assert len([seconds for seconds in took if seconds < 0.5]) > 10  # between the attempts they went on
 
@@ -328,12 +334,8 @@ def test_a_blocking_detach_holds_readers_up_for_the_lock_timeout_at_most(pg_data
 def test_finishing_a_detach_holds_no_reader_up(pg_database: str) -> None:
     """D58: FINALIZE waits for older transactions with a limit, and asks for no lock that a reader minds."""
     database = months(pg_database, 1, 2)
-    january = part(database)
     with session(pg_database, "SELECT count(*) FROM logs") as idle:
-        with beside(lambda: detach(database, TABLE, january, wait_seconds=0.5)):
-            until(lambda: pending(database))
-            (pid,) = until(lambda: rows(pg_database, DETACHING))[0]
-            one(pg_database, f"SELECT pg_terminate_backend({pid}, 5000)")
+        left_pending(pg_database)
         with (
             reader(pg_database, "SELECT count(*) FROM logs WHERE at >= '2024-02-01'") as took,
             beside(lambda: repair(database, TABLE)) as results,
@@ -363,12 +365,12 @@ def test_another_table_under_the_same_name_is_not_detached(pg_database: str) -> 
     january = part(database)
     execute(pg_database, "DROP TABLE logs_2024_01", month(1))
     with pytest.raises(Refused) as refused:
-        detach(database, TABLE, january)
+        leave(database, january)
     assert refused.value.reason == "gone"
     january = part(database)
     execute(pg_database, "ALTER TABLE logs_2024_01 RENAME TO january")
     with pytest.raises(Refused) as refused:
-        detach(database, TABLE, january)
+        leave(database, january)
     assert refused.value.reason == "changed"
     january = part(database, "january")
     execute(
@@ -377,7 +379,7 @@ def test_another_table_under_the_same_name_is_not_detached(pg_database: str) -> 
         "ALTER TABLE logs ATTACH PARTITION january FOR VALUES FROM ('2023-12-01+00') TO ('2024-02-01+00')",
     )
     with pytest.raises(Refused, match=r"2023-12-01") as refused:
-        detach(database, TABLE, january)
+        leave(database, january)
     assert refused.value.reason == "changed"
     assert len(read(database).partitions) == 2
 
@@ -391,7 +393,7 @@ def test_a_month_of_another_table_is_not_detached(pg_database: str) -> None:
         fill(1, name="audit"),
     )
     with pytest.raises(Refused, match="another table"):
-        detach(database, TABLE, part(database, "audit_2024_01", "public.audit"))
+        leave(database, part(database, "audit_2024_01", "public.audit"))
 
 
 def test_an_older_snapshot_sees_the_month_empty_after_the_detach(pg_database: str) -> None:
@@ -401,7 +403,7 @@ def test_an_older_snapshot_sees_the_month_empty_after_the_detach(pg_database: st
     """
     database = months(pg_database, 1, 2)
     with session(pg_database, "BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT count(*) FROM pg_class") as old:
-        assert detach(database, TABLE, part(database)).how == "concurrently"
+        assert leave(database).how == "now"
         old.execute("SELECT count(*) FROM logs WHERE at < '2024-02-01'")
         assert old.fetchone()[0] == 0
         old.execute("SELECT count(*) FROM logs_2024_01")

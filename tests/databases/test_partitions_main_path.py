@@ -9,7 +9,7 @@ def test_a_month_is_detached_parked_and_dropped_and_the_ledger_says_so(pg_databa
     table, january = read(database), part(database)
     with database.transaction() as connection:
         expected = count_of(connection, january.qualified)
-    assert detach(database, TABLE, january).how == "concurrently"
+    assert detach(database, TABLE, january, lane_of="u1").how == "now"
     assert one(pg_database, "SELECT count(*) FROM logs") == 100
     parked = park(database, table, january, "u1")
     assert (parked.schema, parked.name) == ("maintenance_archive", "logs_2024_01")

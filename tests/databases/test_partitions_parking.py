@@ -19,6 +19,7 @@ from maintenance_defs.databases.partitions import (
     park,
     reattach,
 )
+from maintenance_defs.databases.partitions.sql import act
 from tests.support.months import (
     CREATE,
     TABLE,
@@ -41,9 +42,10 @@ LATE = "INSERT INTO logs VALUES (1000, '2024-01-05 00:00+00', 'j', 'late')"
 
 
 def away(database: ArchiveDatabase, unit_id: str = "u1", name: str = "logs_2024_01", table: str = TABLE) -> Parked:
-    """The month detached and parked."""
+    """The month detached, as somebody else may have done it: without a lane, and parked."""
     parent, partition = read(database, table), part(database, name, table)
-    detach(database, table, partition, blocking_allowed=True)
+    with database.transaction() as connection:
+        act(connection, f"ALTER TABLE {parent.qualified} DETACH PARTITION {partition.qualified}")
     return park(database, parent, partition, unit_id)
 
 
@@ -102,7 +104,7 @@ def test_between_detach_and_parking_a_direct_write_succeeds_and_the_drop_sees_it
     database = months(pg_database, 1, 2)
     table, january = read(database), part(database)
     expected = contents(database, january.qualified)
-    detach(database, TABLE, january)
+    detach(database, TABLE, january, lane_of="u1")
     execute(pg_database, "INSERT INTO logs_2024_01 VALUES (1000, '2024-01-05 00:00+00')")
     park(database, table, january, "u1")
     with pytest.raises(Refused, match=r"holds 100 rows, maintenance_archive.logs_2024_01 101\. The table was kept"):
@@ -193,7 +195,7 @@ def test_what_is_still_a_partition_or_gone_or_renamed_is_not_parked(pg_database:
     table, january = read(database), part(database)
     with pytest.raises(Refused, match="still a partition"):
         park(database, table, january, "u1")
-    detach(database, TABLE, january)
+    detach(database, TABLE, january, lane_of="u1")
     execute(pg_database, "ALTER TABLE logs_2024_01 RENAME TO january")
     with pytest.raises(Refused, match=r"now called public\.january"):
         park(database, table, january, "u1")
@@ -206,7 +208,7 @@ def test_what_is_still_a_partition_or_gone_or_renamed_is_not_parked(pg_database:
 def test_a_role_that_may_not_create_our_schema_is_told_what_to_run(pg_database: str) -> None:
     database = months(pg_database, 1)
     table, january = read(database), part(database)
-    detach(database, TABLE, january)
+    detach(database, TABLE, january, lane_of="u1")
     execute(pg_database, "CREATE ROLE keeper LOGIN PASSWORD 'k'", "ALTER TABLE logs_2024_01 OWNER TO keeper")
     try:
         as_keeper = open_archive_database(_as(pg_database, "keeper", "k"))

@@ -18,11 +18,11 @@ from maintenance_defs.databases.archiving import ArchiveDatabase
 from maintenance_defs.databases.partitions.ahead import NAMING
 from maintenance_defs.databases.partitions.catalog import PartitionedTable, PlainTable, read_partitioned, read_table
 from maintenance_defs.databases.partitions.conversion import PROOF, Conversion, convert_plan, key_index
-from maintenance_defs.databases.partitions.detaching import unlimited
 from maintenance_defs.databases.partitions.sql import act, ask, name_taken, qualified, state_of, with_patience
 from maintenance_defs.databases.partitions.swapping import Converted, limit_of, swap
 from maintenance_defs.databases.statements import quote
 
+LIMITS = ["lock_timeout", "statement_timeout", "transaction_timeout"]  # the last came with PostgreSQL 17
 LOCK_TIMEOUT = "500ms"  # two locks are waited for at most: with the change itself, writers wait less than a second
 
 
@@ -89,8 +89,10 @@ class Patience:
     lock_timeout: str = LOCK_TIMEOUT
 
     def alone(self, database: ArchiveDatabase) -> dict[str, str]:
-        """Settings of a session whose waiting holds nobody up."""
-        return unlimited(database) | {"lock_timeout": f"{max(1, int(self.seconds * 1000))}ms"}
+        """Settings of a session whose waiting holds nobody up, and which no other limit of the role ends half way."""
+        with database.transaction() as connection:  # a session that begins with an unknown setting is refused
+            known = ask(connection, "SELECT name FROM pg_settings WHERE name = ANY (%(names)s)", names=LIMITS)
+        return {row["name"]: "0" for row in known} | {"lock_timeout": f"{max(1, int(self.seconds * 1000))}ms"}
 
 
 def abandon(database: ArchiveDatabase, table: PlainTable, patience: Patience | None = None) -> list[str]:

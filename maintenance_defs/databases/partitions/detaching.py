@@ -1,37 +1,40 @@
 """Taking a partition out of its table while everybody goes on reading and writing.
 
-DETACH CONCURRENTLY commits twice. Between the two the partition is *pending*: new queries no longer see its
-rows and inserts into its range fail, until every transaction that had touched the table before is over. No
-statement leads back from there, only forward. Hence: whoever would make us wait is looked for before
-anything starts (D51); once started, the statement is never cancelled by us, since that would leave the
-partition pending and FINALIZE waits for more transactions than the statement did; and if its session is
-ended by somebody else, the detach is finished with FINALIZE (D52). When our process dies, the server goes on.
+The partition leaves by a plain DETACH, and the late lane takes its place in the same transaction: whoever writes to
+the month waits a moment and meets no error (D62), and a run that dies leaves the table as it was. The moment is an
+exclusive lock of the whole table. Hence: whoever would make us wait is looked for before anything starts (D51); a
+lock that is not to be had is given up after a tenth of a second, then after longer, and at most after the lock
+timeout, so that nobody queues behind us for longer (D58, V9); what else needs a lock then has a tenth of a second.
+
+DETACH CONCURRENTLY would lock nobody out, but commits twice. In between the partition is *pending*: the table does
+not show its rows and refuses inserts into its month, until every older transaction is over; and no statement leads
+back. We never begin one. One that somebody else left is finished with FINALIZE (D52).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain, repeat
 from typing import Literal
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from maintenance_defs.core.errors import Refused, SourceUnavailable
-from maintenance_defs.databases.archiving import ArchiveDatabase
+from maintenance_defs.databases.archiving import LOCK_TIMEOUT, ArchiveDatabase
 from maintenance_defs.databases.partitions.catalog import Partition, PartitionedTable, read_partitioned
+from maintenance_defs.databases.partitions.making import attach, make_lane
 from maintenance_defs.databases.partitions.sql import act, ask, state_of, with_patience, words_of
 
 OLD = timedelta(seconds=5)  # transactions of an application that goes well are shorter
 LOOK_EVERY = 1.0  # seconds
-LIMITS = ["lock_timeout", "statement_timeout", "transaction_timeout"]  # the last came with PostgreSQL 17
+GENTLE_MS = (100, 200, 400, 800)  # first attempts at the lock: most get it so, and nobody notices
 # A transaction whose beginning the role may not see counts as old: unknown means wait.
 BLOCKERS = """
 SELECT l.pid, extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS seconds, a.state, NULL AS prepared_gid
-  FROM (SELECT DISTINCT pid FROM pg_locks WHERE relation = CAST(%(oid)s AS oid) AND granted AND pid IS NOT NULL
+  FROM (SELECT DISTINCT pid FROM pg_locks WHERE relation = ANY (CAST(%(oids)s AS oid[])) AND granted AND pid IS NOT NULL
            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) l
   LEFT JOIN pg_stat_activity a ON a.pid = l.pid
  WHERE l.pid <> pg_backend_pid()
@@ -41,7 +44,7 @@ SELECT NULL, extract(epoch FROM clock_timestamp() - p.prepared)::float8, 'prepar
   FROM pg_prepared_xacts p
  WHERE p.database = current_database() AND p.prepared <= clock_timestamp() - make_interval(secs => %(age)s)
    AND EXISTS (SELECT FROM pg_locks l JOIN pg_locks x ON x.virtualtransaction = l.virtualtransaction
-                WHERE l.relation = CAST(%(oid)s AS oid) AND l.pid IS NULL AND x.pid IS NULL
+                WHERE l.relation = ANY (CAST(%(oids)s AS oid[])) AND l.pid IS NULL AND x.pid IS NULL
                   AND x.locktype = 'transactionid' AND x.transactionid = p.transaction)
  ORDER BY seconds DESC NULLS FIRST
 """
@@ -64,20 +67,22 @@ class Blocker:
 
 @dataclass(frozen=True)
 class Detached:
-    """how: in which way the partition left the table; `already` when it had before. seconds: how long it took."""
+    """how: `now`; `finalized` when somebody else's detach was finished; `already` when it had left before.
+
+    seconds: how long it took.
+    """
 
     partition: Partition
-    how: Literal["concurrently", "blocking", "finalized", "already"]
+    how: Literal["now", "finalized", "already"]
     seconds: float
 
 
-Waiting = Callable[[list[Blocker]], None]
-
-
-def blockers(connection: Connection, table: PartitionedTable, older_than: timedelta = OLD) -> list[Blocker]:
-    """Transactions, prepared ones too, that hold a lock on the table for longer: a detach would wait for them."""
-    found = ask(connection, BLOCKERS, oid=table.oid, age=older_than.total_seconds())
-    return [Blocker(**row) for row in found]
+def blockers(
+    connection: Connection, table: PartitionedTable, older_than: timedelta = OLD, partition: Partition | None = None
+) -> list[Blocker]:
+    """Transactions, prepared ones too, that hold a lock on the table (or the partition) for longer."""
+    oids = [table.oid] if partition is None else [table.oid, partition.oid]
+    return [Blocker(**row) for row in ask(connection, BLOCKERS, oids=oids, age=older_than.total_seconds())]
 
 
 def detach(
@@ -85,21 +90,16 @@ def detach(
     table: str,
     partition: Partition,
     *,
+    lane_of: str,
     wait_seconds: float = 60.0,
-    blocking_allowed: bool = False,
     older_than: timedelta = OLD,
-    waiting: Waiting | None = None,
 ) -> Detached:
     """Take the partition out of its table; on return it is an ordinary table under its own name.
 
-    wait_seconds: how long to wait for older transactions before anything starts, and how long to try for
-        locks that are asked for with a limit.
-    blocking_allowed: with a DEFAULT partition only a plain DETACH is possible, which stops readers of the
-        whole table for a moment, and at most for the lock timeout at an attempt.
-    waiting: called about once a second with whoever is waited for, once the detach has begun and waits
-        longer than wait_seconds: the rows of the partition are hidden from its table meanwhile.
-    Raises Refused, nothing changed: gone, changed, blocked, default_partition, detach_pending, referenced.
-    Raises Refused (detach_pending) saying so when somebody ended our session and repair() is needed.
+    lane_of: the unit for whose late rows a lane takes the partition's place; a DEFAULT partition takes them instead.
+    wait_seconds: how long to wait for older transactions before anything starts, and how long to try for the lock.
+    Raises Refused, nothing changed: gone, changed, blocked, detach_pending, referenced.
+    Raises Refused (detach_pending) where somebody else's detach of it could not be finished.
     """
     began = time.monotonic()
     with database.transaction() as connection:
@@ -112,31 +112,27 @@ def detach(
     if found.pending is not None:
         raise Refused(
             "detach_pending",
-            f"{found.pending} is being detached from {found}, and the server allows one at a time. Nothing was "
-            f"changed. If no run is at work on it, repair the table first.",
-        )
-    if found.default is not None and not blocking_allowed:
-        raise Refused(
-            "default_partition",
-            f"{found} has a DEFAULT partition ({found.default}): with one, no partition can be detached while others "
-            f"read. Nothing was changed. Allow a blocking detach, or remove the DEFAULT partition.",
+            f"{found.pending} is being detached from {found}: the table does not show its rows. Nothing was changed. "
+            f"If nobody is at work on it, repair the table first.",
         )
     _wait_for_others(database, found, wait_seconds, older_than)
-    if found.default is not None:
-        _blocking(database, found, here, wait_seconds)
-        return Detached(partition, "blocking", time.monotonic() - began)
+    limits = chain((f"{ms}ms" for ms in GENTLE_MS), repeat(LOCK_TIMEOUT))
     try:
-        _concurrently(database, found, here, wait_seconds, waiting)
+        with_patience(lambda: _at_once(database, table, partition, lane_of, next(limits)), wait_seconds)
     except SourceUnavailable as error:
-        # Whatever ended the statement: the catalog tells what became of it.
-        state = _state(database, table, partition)
-        if state == "attached":
+        if not error.transient:
             raise
-        if state == "pending":
-            return _finalized(database, table, partition, wait_seconds, began, because=str(error))
-    if _state(database, table, partition) != "detached":
-        raise Refused("detach_pending", f"{here} is still a partition of {found} after its detach. Look at the server.")
-    return Detached(partition, "concurrently", time.monotonic() - began)
+        with database.transaction() as connection:
+            if identified(connection, read_partitioned(connection, table), partition) is None:
+                return Detached(partition, "now", time.monotonic() - began)  # the answer to our COMMIT was lost
+            by = blockers(connection, found, timedelta(), partition)
+        raise Refused(
+            "blocked",
+            f"{partition} could not be taken out of {found}: in {wait_seconds:.0f} s nobody let go of the table for a "
+            f"moment ({'; '.join(str(one) for one in by[:5]) or error}). Nothing was changed; run again when fewer "
+            f"long transactions are at work.",
+        ) from None
+    return Detached(partition, "now", time.monotonic() - began)
 
 
 def repair(database: ArchiveDatabase, table: str, *, wait_seconds: float = 60.0) -> Partition | None:
@@ -203,52 +199,29 @@ def _wait_for_others(
         time.sleep(min(LOOK_EVERY, max(0.05, until - time.monotonic())))
 
 
-def unlimited(database: ArchiveDatabase) -> dict[str, str]:
-    """Settings of a session in which no time limit of the role or the server ends a statement half way.
-
-    Only those that the server knows: it refuses a session that begins with another.
-    """
+def _at_once(database: ArchiveDatabase, table: str, partition: Partition, lane_of: str, lock_timeout: str) -> None:
+    """The partition out and its late lane in: in one transaction, so that its range always has a place."""
     with database.transaction() as connection:
-        known = ask(connection, "SELECT name FROM pg_settings WHERE name = ANY (%(names)s)", names=LIMITS)
-    return {row["name"]: "0" for row in known}
-
-
-def _concurrently(
-    database: ArchiveDatabase,
-    table: PartitionedTable,
-    partition: Partition,
-    wait_seconds: float,
-    waiting: Waiting | None,
-) -> None:
-    statement = f"ALTER TABLE {table.qualified} DETACH PARTITION {partition.qualified} CONCURRENTLY"
-    with (
-        database.autocommit(f"maintenance detach {partition.oid}"[:63], unlimited(database)) as connection,
-        ThreadPoolExecutor(1) as pool,  # leaving it waits for the statement: it is never left alone
-    ):
-        running: Future[int] = pool.submit(act, connection, statement)
-        done, _ = wait([running], wait_seconds)
-        while not done:
-            if waiting is not None:
-                with database.transaction() as watcher:
-                    waiting(blockers(watcher, table, timedelta()))
-            done, _ = wait([running], LOOK_EVERY)
+        found = read_partitioned(connection, table)
+        here = identified(connection, found, partition)
+        if here is None:
+            return  # an earlier attempt's answer to COMMIT was lost
+        lane = None if found.default is not None else make_lane(connection, found, here.lower, lane_of)
         try:
-            running.result()
+            act(
+                connection,
+                # A vacuum of the month ends when somebody has waited for a second; nobody else minds this lock.
+                f"LOCK TABLE ONLY {here.qualified} IN SHARE UPDATE EXCLUSIVE MODE",
+                f"SET LOCAL lock_timeout = '{lock_timeout}'",
+                f"LOCK TABLE ONLY {found.qualified} IN ACCESS EXCLUSIVE MODE",
+                f"SET LOCAL lock_timeout = '{GENTLE_MS[0]}ms'",  # everybody waits for us now
+                f"ALTER TABLE {found.qualified} DETACH PARTITION {here.qualified}",
+            )
+            if lane is not None:
+                attach(connection, found, lane, here.lower, here.upper)
         except DBAPIError as error:
-            _explain_refusal(error, table, partition)
+            _explain_refusal(error, found, partition)
             raise
-
-
-def _blocking(database: ArchiveDatabase, table: PartitionedTable, partition: Partition, wait_seconds: float) -> None:
-    def once() -> None:
-        with database.transaction() as connection:
-            try:
-                act(connection, f"ALTER TABLE {table.qualified} DETACH PARTITION {partition.qualified}")
-            except DBAPIError as error:
-                _explain_refusal(error, table, partition)
-                raise
-
-    with_patience(once, wait_seconds)
 
 
 def _explain_refusal(error: DBAPIError, table: PartitionedTable, partition: Partition) -> None:
@@ -261,7 +234,7 @@ def _explain_refusal(error: DBAPIError, table: PartitionedTable, partition: Part
 
 
 def _finalized(
-    database: ArchiveDatabase, table: str, partition: Partition, wait_seconds: float, began: float, because: str = ""
+    database: ArchiveDatabase, table: str, partition: Partition, wait_seconds: float, began: float
 ) -> Detached:
     def once() -> None:
         with database.transaction() as connection:
@@ -280,17 +253,8 @@ def _finalized(
         raise Refused(
             "detach_pending",
             f"the detach of {partition} from {table} has begun and could not be finished in {wait_seconds:.0f} s"
-            f"{f' ({because})' if because else ''}: {'; '.join(str(one) for one in found[:5]) or error}. Its rows are "
+            f": {'; '.join(str(one) for one in found[:5]) or error}. Its rows are "
             f"kept, but the table does not show them and refuses inserts into its range until it is finished: run "
             f"again.",
         ) from None
     return Detached(partition, "finalized", time.monotonic() - began)
-
-
-def _state(database: ArchiveDatabase, table: str, partition: Partition) -> Literal["attached", "pending", "detached"]:
-    def once() -> Literal["attached", "pending", "detached"]:
-        with database.transaction() as connection:
-            here = read_partitioned(connection, table).by_oid(partition.oid)
-        return "detached" if here is None else "pending" if here.detach_pending else "attached"
-
-    return with_patience(once, 30.0)

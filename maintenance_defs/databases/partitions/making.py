@@ -35,7 +35,7 @@ def open_late_lane(
     *,
     wait_seconds: float = 60.0,
 ) -> Partition | None:
-    """A partition for rows of a month that has left, so that the application meets no error (D62).
+    """A partition for rows of a month that has left, where its detach did not open one: it was somebody else's.
 
     None when the table has a DEFAULT partition, which takes them. Opening it again answers the same.
     Raises Refused (covered) when another partition holds part of the span.
@@ -52,13 +52,19 @@ def open_late_lane(
                     raise Refused(
                         "covered", f"{other} {other.bounds} holds rows of this span. No late lane was opened."
                     )
-            name = fitted(f"{found.name}_{lower:%Y_%m}", "_late", name_taken(connection, found.schema))
-            create_like(connection, found, name)
-            act(connection, f"COMMENT ON TABLE {qualified(found.schema, name)} IS {literal(LANE + unit_id)}")
-            attach(connection, found, name, lower, upper)
+            attach(connection, found, make_lane(connection, found, lower, unit_id), lower, upper)
             return find_late_lane(connection, read_partitioned(connection, table), unit_id)
 
     return with_patience(once, wait_seconds)
+
+
+def make_lane(connection: Connection, table: PartitionedTable, lower: datetime | None, unit_id: str) -> str:
+    """An empty table, not attached yet, that find_late_lane will know; its name."""
+    when = "first" if lower is None else f"{lower:%Y_%m}"
+    name = fitted(f"{table.name}_{when}", "_late", name_taken(connection, table.schema))
+    create_like(connection, table, name)
+    act(connection, f"COMMENT ON TABLE {qualified(table.schema, name)} IS {literal(LANE + unit_id)}")
+    return name
 
 
 def find_late_lane(connection: Connection, table: PartitionedTable, unit_id: str) -> Partition | None:

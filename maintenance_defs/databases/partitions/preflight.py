@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from maintenance_defs.databases.partitions.catalog import Partition, PartitionedTable, Reference
-from maintenance_defs.databases.partitions.sql import ask, qualified
+from maintenance_defs.databases.partitions.sql import ask, literal, qualified
 from maintenance_defs.databases.statements import quote
 
 ACTIONS = {"a": "no action", "r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
@@ -31,7 +31,7 @@ class Obstacle:
 def preflight(connection: Connection, table: PartitionedTable, partition: Partition) -> list[Obstacle]:
     """Everything that stands in the way, not only the first thing; nothing when the partition may be archived.
 
-    Codes: replica, pooler, not_owner, row_security, default_partition, detach_pending, referenced, partman,
+    Codes: replica, pooler, not_owner, row_security, detach_pending, referenced, partman,
     foreign_tables, is_partition, unbounded.
     """
     found: list[Obstacle] = []
@@ -64,12 +64,6 @@ def preflight(connection: Connection, table: PartitionedTable, partition: Partit
             )
     if partition.is_default or partition.upper is None:
         stands("unbounded", f"{partition} has no upper bound, so its rows are never old enough. Delete them by rows.")
-    if table.default is not None:
-        stands(
-            "default_partition",
-            f"{table} has a DEFAULT partition ({table.default}): with one, no partition can be detached while others "
-            f"read. Allow a blocking detach, or remove it.",
-        )
     if table.pending is not None:
         stands(
             "detach_pending",
@@ -89,11 +83,13 @@ def preflight(connection: Connection, table: PartitionedTable, partition: Partit
                 f"partition that is referred to cannot leave. Archive those rows first, or drop the constraint.",
             )
     if table.partman is not None and table.partman.retention is not None:
+        config = qualified(table.partman.schema, "part_config")
         stands(
             "partman",
-            f"pg_partman drops partitions of {table} after {table.partman.retention} "
-            f"({table.partman.schema}.part_config): two would drop, and one of them without an archive. Set its "
-            f"retention to NULL.",
+            f"pg_partman drops or detaches partitions of {table} after {table.partman.retention} "
+            f"({table.partman.schema}.part_config): two would take months out, and one of them without an archive. "
+            f"Leave it the making of months, and take the removing from it. Run: UPDATE {config} SET retention = NULL "
+            f"WHERE parent_table = {literal(str(table))};",
         )
     return found
 
