@@ -23,6 +23,7 @@ from maintenance_defs.archive.registering import register_unit
 from maintenance_defs.archive.replacing import LEASE_SECONDS, WRITTEN_AGAIN, write_again
 from maintenance_defs.archive.survey import Survey, survey
 from maintenance_defs.control.archive import FileRow, Group, UnitRow
+from maintenance_defs.control.archive.files import EXPIRED_ROWS
 from maintenance_defs.core.errors import Busy, MaintenanceError, ObjectDamaged, Refused
 from maintenance_defs.core.quantities import format_duration
 from maintenance_defs.stores.immutable import ImmutableStore
@@ -140,7 +141,7 @@ def _rewrite(
 ) -> Done | None:
     """The file without the rows that go, in its place. None where no row stays."""
     gone = write_again(
-        work, unit, file, drop=due, why="{n} expired rows",
+        work, unit, file, drop=due, why=f"{{n}} {EXPIRED_ROWS}",
         held=lambda kept: held_rows(kept, holding.rows, work.archive.lookup, found.key),
     )  # fmt: skip
     if gone is None:
@@ -149,7 +150,7 @@ def _rewrite(
         return "skipped_held", f"holds cover every row of {', '.join(sorted(due))} in {file.key}."
     publish(work, unit)
     return "set", (
-        f"{file.key} was {WRITTEN_AGAIN} without {gone:,} expired rows; its old object goes in "
+        f"{file.key} was {WRITTEN_AGAIN} without {gone:,} {EXPIRED_ROWS}; its old object goes in "
         f"{format_duration(READER_GRACE)}."
     )
 

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from maintenance_defs.archive.copies import comment_of
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.encryption import FileEncryption, decryption_for
 from maintenance_defs.archive.exporting import Work, spool
@@ -101,7 +102,10 @@ def restore(
             if not ask(connection, "SELECT 1 FROM pg_namespace WHERE nspname = %(schema)s", schema=schema):
                 act(connection, f"CREATE SCHEMA {qualified(schema, 'x').rpartition('.')[0]}")
         columns = columns_of(KeptFile(paths[0], keys.get(paths[0])).schema)
-        loaded = load(database, paths, columns, schema, name, None, encryption=keys, progress=progress)
+        told = comment_of(work.system.name, work.name, units[0].label, work.home.control.now())
+        loaded = load(
+            database, paths, columns, schema, name, None, encryption=keys, comment=told, progress=progress
+        )  # fmt: skip
     whole = len(units) == 1 and loaded.rows == units[0].rows
     same = loaded.fingerprint.total == units[0].fingerprint if whole else None
     return Restored(schema, name, loaded.rows, len(files), same)

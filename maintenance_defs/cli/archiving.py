@@ -180,25 +180,28 @@ def _run(
 @click.option("--fail-on-findings", is_flag=True, help="Exit with 1 if a month stopped or a detach is not finished.")
 @verb
 def status(name: str, archive_name: str | None, as_of: datetime | None, fail_on_findings: bool, as_json: bool) -> int:
-    """Say of each month of ARCHIVE how far it came, how large it was and is, what is next and when, and why it stopped.
+    """Say of each month of ARCHIVE how far it came, how large it was and is, what is next and when, and why it stopped;
+    of an archived column how many values came how far. Restored copies are named, and how to drop them.
 
     Without ARCHIVE, of every one that SYSTEM declares. Exits with 1 where the database could not be asked.
     """
     from maintenance_defs.core.errors import Refused
-    from maintenance_defs.reporting.archive_status import status_facts
-    from maintenance_defs.reporting.archive_status_text import status_lines
+    from maintenance_defs.reporting.archive_status import column_facts, status_facts
+    from maintenance_defs.reporting.archive_status_text import column_lines, status_lines
 
     system = load_system(name).system
-    wanted = [archive_name] if archive_name is not None else list(system.archives)
+    wanted = [archive_name] if archive_name is not None else [*system.archives, *system.archived_columns]
     if not wanted:
         raise Refused("no_archive", f"{system.name} declares no archive.")
     with working_home() as home:
         at = instant_or_now(as_of)
-        told = [status_facts(system, one, home, at) for one in wanted]
+        columns = [column_facts(system, one, home) for one in wanted if one in system.archived_columns]
+        told = [status_facts(system, one, home, at) for one in wanted if one not in system.archived_columns]
     if as_json:
-        print_json({"system": system.name, "archives": told})
+        print_json({"system": system.name, "archives": told, "columns": columns})
     else:
-        click.echo("\n\n".join("\n".join(status_lines(facts)) for facts in told))
+        texts = [status_lines(facts) for facts in told] + [column_lines(facts) for facts in columns]
+        click.echo("\n\n".join("\n".join(lines) for lines in texts))
     findings = any(facts["totals"]["stopped"] or facts["pending_detaches"] for facts in told)
     if any(facts["database"] for facts in told):
         return PARTIAL

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from maintenance_defs.archive.copies import Copy, find_copies
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.periods import Periods
 from maintenance_defs.archive.planning import find_archive
 from maintenance_defs.archive.survey import Survey, survey
 from maintenance_defs.control.archive import FileRow, Group, UnitRow
+from maintenance_defs.control.archive.values import STATES as VALUE_STATES
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import FOREVER, Archive
 from maintenance_defs.core.declaration import System
@@ -25,6 +27,7 @@ from maintenance_defs.core.quantities import format_duration, format_instant
 from maintenance_defs.core.retention_rules import enabled_by
 from maintenance_defs.databases.partitions.catalog import PartitionedTable
 
+IN_THE_ARCHIVE = ("proven", "slimmed", "restored")  # states of values whose object is proven and still needed
 ON_THE_WAY = ("planned", "exported", "verified")
 SHORT = 8
 
@@ -35,6 +38,7 @@ class Seen:
 
     survey: Survey | None = None
     message: str | None = None
+    copies: tuple[Copy, ...] = ()
 
     @property
     def pending(self) -> list[str]:
@@ -47,7 +51,8 @@ def look(system: System, name: str, home: Home) -> Seen:
     """The partitions and periods as they are now; no rows are counted."""
     try:
         with archive_database(system, home).snapshot() as snapshot:
-            return Seen(survey(snapshot, system.archives[name], count=False))
+            copies = tuple(find_copies(snapshot, system.name, name))
+            return Seen(survey(snapshot, system.archives[name], count=False), copies=copies)
     except MaintenanceError as error:
         return Seen(message=str(error))
 
@@ -87,6 +92,7 @@ def status_facts(system: System, name: str, home: Home, as_of: datetime, seen: S
         "units": told,
         "waiting": _waiting(archive, seen, units, as_of),
         "pending_detaches": seen.pending,
+        "copies": [_copy(one) for one in seen.copies],
         "database": seen.message,
         "totals": {
             "units": len(told),
@@ -100,6 +106,40 @@ def status_facts(system: System, name: str, home: Home, as_of: datetime, seen: S
                        if (n := sum(unit["state"] == one for unit in told))},
         },
     }  # fmt: skip
+
+
+def _copy(copy: Copy) -> dict[str, Any]:
+    return {
+        "table": f"{copy.schema}.{copy.name}",
+        "month": copy.month,
+        "restored_at": format_instant(copy.restored_at),
+        "size_bytes": copy.size_bytes,
+        "drop": f"DROP TABLE {copy.qualified};",
+    }
+
+
+def column_facts(system: System, name: str, home: Home) -> dict[str, Any]:
+    """One archived column: how many values came how far, and how much room they take; of the recorded alone."""
+    archive = system.archived_columns[name]
+    counted = home.control.archive.count_values(system.name, name)
+    paused = home.control.retention.paused(system.name, name)
+    there = [numbers for state, numbers in counted.items() if state in IN_THE_ARCHIVE]
+    return {
+        "system": system.name,
+        "archive": name,
+        "describe": archive.describe,
+        "table": archive.table,
+        "column": archive.column,
+        "mode": archive.mode,
+        "enabled": enabled_by(archive.enabled, archive.enabled_env, home.environment),
+        "paused": paused.words() if paused else None,
+        "hot": format_duration(archive.hot),
+        "keep": FOREVER if archive.keep is None else format_duration(archive.keep),
+        "states": {state: counted[state][0] for state in VALUE_STATES if state in counted},
+        "values": sum(n for n, _, _ in there),
+        "size_bytes": sum(size for _, size, _ in there),
+        "value_bytes": sum(whole for _, _, whole in there),
+    }
 
 
 def _unit(

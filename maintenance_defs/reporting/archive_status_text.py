@@ -19,6 +19,14 @@ STATES = {
     "expired": "expired: deleted from the archive",
     "returned": "put back into the table",
 }
+VALUES = {
+    "planned": "begun: still in their rows, whole",
+    "proven": "proven; the next run looks whether their rows were slimmed",
+    "slimmed": "archived: a summary is in the row",
+    "restored": "put back into their rows, and still archived",
+    "expiring": "about to be deleted: nobody reads them any more",
+    "expired": "expired: deleted from the archive",
+}
 NEXT = {
     "export": "is exported by a run",
     "leave": "leaves with the next plan",
@@ -53,6 +61,31 @@ def status_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield "  Nothing is archived yet."
     yield from (f"  {line}" for line in _waiting(facts))
     yield from (f"  {line}" for line in _stopped(facts))
+    for copy in facts["copies"]:
+        yield f"  Restored: {copy['month']} in {copy['table']} ({format_size(copy['size_bytes'])}) since"
+        yield f"    {copy['restored_at']}. Nothing deletes such a copy. Once nobody needs it: {copy['drop']}"
+
+
+def column_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """One archived column."""
+    yield f"{facts['system']}/{facts['archive']}: {facts['describe']}"
+    yield (
+        f"  Column {facts['column']} of {facts['table']}: hot for {facts['hot']}, kept {facts['keep']}; "
+        f"{facts['mode']}."
+    )
+    if facts["paused"]:
+        yield f"  PAUSED: {facts['paused']}"
+    if not facts["enabled"]:
+        yield "  NOT ENABLED: the declaration or its variable says so; nothing will be done."
+    if not facts["states"]:
+        yield "  Nothing is archived yet."
+        return
+    yield (
+        f"  In the archive: {count(facts['values'], 'value')}, {format_size(facts['size_bytes'])}; in the table they "
+        f"were {format_size(facts['value_bytes'])}."
+    )
+    for state, number in facts["states"].items():
+        yield f"  {number:,} {VALUES[state]}"
 
 
 def run_lines(facts: Mapping[str, Any]) -> Iterator[str]:

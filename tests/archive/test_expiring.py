@@ -12,6 +12,7 @@ import pytest
 from maintenance_defs.archive import expiring
 from maintenance_defs.archive.expiring import expire_file, sweep
 from maintenance_defs.archive.planning import read_items
+from maintenance_defs.archive.reading import get
 from maintenance_defs.core.errors import Refused
 from tests.archive.world import LATER, MUCH_LATER, LogWorld
 from tests.support.months import rows
@@ -43,6 +44,24 @@ def test_a_file_whose_time_is_over_goes_whole_and_the_others_stay(world: Make) -
     assert made.apply(MUCH_LATER).counts == {"deleted": 1}  # c, after the default; rows of nobody are kept longest
     assert {file.label for file in made.files()} == {"b", "__unknown__"}
     assert made.plan(MUCH_LATER).units == 0
+
+
+def test_rows_taken_out_of_a_shared_file_are_said_to_be_deleted(world: Make) -> None:  # S4-79
+    made = world()
+    made.archived()
+    (first,) = made.files()
+    made.apply(LATER)
+    told = get(made.system, "logs", made.home, value="job-4")  # of a, like one job in four
+    assert told.read_all().num_rows == 0
+    assert [(one.key, one.ended_why) for one in told.expired] == [
+        (first.key, "written again without 1,000 expired rows")
+    ]
+    assert get(made.system, "logs", made.home, value="job-1").expired == []  # of b
+    assert get(made.system, "logs", made.home, value="job-2").expired == []  # of c, until
+    (second,) = made.files()
+    made.apply(MUCH_LATER)
+    assert [one.key for one in get(made.system, "logs", made.home, value="job-2").expired] == [second.key]
+    assert [one.key for one in get(made.system, "logs", made.home, value="job-4").expired] == [first.key]
 
 
 def test_one_organisation_of_a_shared_file_goes_and_the_digest_adds_up(world: Make) -> None:  # G87

@@ -24,6 +24,13 @@ def test_results_are_planned_applied_and_given_back(executions: ArchiveWorld) ->
     slim = executions.rows("SELECT id, result::text FROM jobs WHERE result IS NOT NULL ORDER BY id")
     assert all(len(after) < len(before) for (_, after), (_, before) in zip(slim, whole, strict=True))
     assert len(list(executions.archive.rglob("*.json.gz"))) == 3
+    (told,) = executions.told("archive", "status", "executions")["columns"]
+    assert (told["archive"], told["column"], told["states"], told["values"]) == (
+        RESULTS, "result", {"slimmed": 3}, 3,
+    )  # fmt: skip
+    assert told["size_bytes"] > 0 and told["value_bytes"] > 0
+    status = executions.run("archive", "status", "executions", RESULTS)
+    assert "3 archived: a summary is in the row" in status.stdout
     report = executions.run("report", "executions", "--plan", plan["plan"][:8])
     assert report.exit_code == 0, report.output
 

@@ -55,6 +55,14 @@ def test_a_copy_of_a_removed_month_equals_what_left(executions: ArchiveWorld) ->
     assert "already there" in again.stderr
     other = executions.told("archive", "restore", "executions", LOG, "2025-10", "--schema", "mine", "--table", "copy")
     assert other["table"] == "mine.copy"
+    copies = executions.told("archive", "status", "executions", LOG)["archives"][0]["copies"]
+    assert [(one["table"], one["month"]) for one in copies] == [
+        ("maintenance_restored.execution_log_partitioned_2025_10", "2025-10"), ("mine.copy", "2025-10"),
+    ]  # fmt: skip
+    shown = executions.run("archive", "status", "executions", LOG).stdout
+    (drop,) = re.findall(r'Restored: 2025-10 in mine\.copy .* since\n.*: (DROP TABLE "mine"\."copy";)\n', shown)
+    executions.sql(drop)
+    assert "mine.copy" not in executions.run("archive", "status", "executions", LOG).stdout
 
 
 def test_a_removed_month_goes_back_into_its_table_only_when_asked_to(executions: ArchiveWorld) -> None:

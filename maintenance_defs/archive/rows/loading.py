@@ -20,7 +20,7 @@ from maintenance_defs.archive.rows.kept import read_groups
 from maintenance_defs.archive.rows.opened import KeptFile
 from maintenance_defs.archive.rows.part import ALL, Part
 from maintenance_defs.core.errors import Mismatch, Refused
-from maintenance_defs.databases.archiving import ArchiveDatabase, LoadingSession
+from maintenance_defs.databases.archiving import ArchiveDatabase, LoadingSession, as_literal
 from maintenance_defs.databases.statements import quote
 
 STAGING = "maintenance_staging"
@@ -55,6 +55,7 @@ def load(
     *,
     logged: bool = True,
     encryption: Mapping[Path, FileEncryption] | None = None,
+    comment: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Loaded:
     """Create `target_schema.target_name` with the rows of the files.
@@ -63,7 +64,7 @@ def load(
     like_oid: a table whose defaults, constraints and indexes the new one gets; it must have the same columns.
         None: plain columns as they were archived.
     logged: False keeps the table out of publications of all tables, but a crash of the server empties it.
-    encryption: the keys of files that have one.
+    encryption: the keys of files that have one. comment: of the new table.
     Raises Refused (target_exists, other_columns, published), Mismatch; then nothing was created.
     """
     if len({file.resolve() for file in files}) != len(files):
@@ -84,6 +85,8 @@ def load(
         _check_target(session, target_schema, target_name, logged)
         oid = _create(session, columns, target_schema, target_name, like_oid, logged)
         place = f"{quote(target_schema)}.{quote(target_name)}"
+        if comment is not None:
+            session.run(f"COMMENT ON TABLE {place} IS {as_literal(comment)}")
         found = read_columns(session, oid)
         computed = {column.name for column in found if column.generated}  # by the table itself, and compared below
         given = [column for column in columns if column.name not in computed]

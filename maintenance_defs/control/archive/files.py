@@ -18,6 +18,7 @@ from maintenance_defs.control.retention.base import Part, key_hash
 from maintenance_defs.core.errors import Refused
 
 PAGE = 5000
+EXPIRED_ROWS = "expired rows"  # ends the reason of a file that was written again without some
 
 
 @dataclass(frozen=True)
@@ -247,16 +248,28 @@ class Files(Part):
             ]
 
     def ended_with(self, system: str, archive: str, value: str) -> list[FileRow]:
-        """Files that held rows of this value and are expired: what an answer 'it was deleted' rests on."""
+        """Files that held rows of this value which expired with them, or were taken out of them: what an answer 'it
+        was deleted' rests on. The last one of a unit and label, oldest rows first.
+        """
+        kept, entry = file.alias(), index.alias()
+        still = (
+            sa.exists()
+            .where(entry.c.value_hash == index.c.value_hash, entry.c.value == index.c.value)
+            .where(entry.c.organisation == index.c.organisation, kept.c.id == entry.c.file_id)
+            .where(kept.c.unit_id == file.c.unit_id, kept.c.state == "live")
+        )
+        taken_out = sa.and_(file.c.state == "superseded", file.c.ended_why.endswith(EXPIRED_ROWS), ~still)
         query = (
             sa.select(file)
             .join(index, index.c.file_id == file.c.id)
             .where(index.c.value_hash == key_hash(value), index.c.value == value)
-            .where(file.c.system == system, file.c.archive == archive, file.c.state == "expired")
-            .order_by(file.c.first_at)
+            .where(file.c.system == system, file.c.archive == archive)
+            .where(sa.or_(file.c.state == "expired", taken_out))
+            .order_by(file.c.ended_at)
         )
         with self._engine.connect() as connection:
-            return [_row(FileRow, row) for row in connection.execute(query)]
+            found = {(row.unit_id, row.label): _row(FileRow, row) for row in connection.execute(query)}
+        return sorted(found.values(), key=lambda one: (one.first_at is None, one.first_at, one.id))
 
     def index_of(self, file_id: str) -> Iterator[IndexRow]:
         """Every entry of one file, streaming."""
