@@ -47,6 +47,7 @@ def test_a_value_goes_from_plan_to_tombstone(control: Control) -> None:
     state.mark_values("s", "a", ["1"], "slimmed")
     states = {row_id: one.state for row_id, one in state.values_of("s", "a", ["1", "2", "\0odd", "3"]).items()}
     assert states == {"1": "expired", "2": "planned", "\0odd": "proven"}  # a tombstone stays one
+    assert state.count_values("s", "a") == {"expired": (1, 5, 9), "planned": (1, 0, 9), "proven": (1, 6, 9)}
     assert state.value("s", "other", "1") is None
     with pytest.raises(ValueError, match="none of planned"):
         state.mark_values("s", "a", ["1"], "gone")

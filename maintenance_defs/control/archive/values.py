@@ -132,6 +132,13 @@ class Values(Part):
                 return
             after = rows[-1].row_id
 
+    def count_values(self, system: str, archive: str) -> dict[str, tuple[int, int, int]]:
+        """State -> (values, bytes of their objects, bytes of the values)."""
+        sums = (sa.func.count(), sa.func.sum(value.c.size_bytes), sa.func.sum(value.c.value_bytes))
+        query = sa.select(value.c.state, *sums).where(*_mine(system, archive)).group_by(value.c.state)
+        with self._engine.connect() as connection:
+            return {state: (n, int(size), int(whole)) for state, n, size, whole in connection.execute(query)}
+
 
 def _mine(system: str, archive: str) -> tuple[sa.ColumnElement[bool], ...]:
     return value.c.system == system, value.c.archive == archive

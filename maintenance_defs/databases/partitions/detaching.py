@@ -214,7 +214,9 @@ def _at_once(database: ArchiveDatabase, table: str, partition: Partition, lane_o
                 f"LOCK TABLE ONLY {here.qualified} IN SHARE UPDATE EXCLUSIVE MODE",
                 f"SET LOCAL lock_timeout = '{lock_timeout}'",
                 f"LOCK TABLE ONLY {found.qualified} IN ACCESS EXCLUSIVE MODE",
-                f"SET LOCAL lock_timeout = '{GENTLE_MS[0]}ms'",  # everybody waits for us now
+                # Everybody waits for us now: no other lock for long, and no long look through what refers to the table.
+                f"SET LOCAL lock_timeout = '{GENTLE_MS[0]}ms'",
+                f"SET LOCAL statement_timeout = '{LOCK_TIMEOUT}'",
                 f"ALTER TABLE {found.qualified} DETACH PARTITION {here.qualified}",
             )
             if lane is not None:
