@@ -234,6 +234,20 @@ def test_who_never_lets_go_is_named_and_nothing_is_changed(pg_database: str) -> 
     assert leave(database).how == "now"
 
 
+def test_a_long_look_at_what_refers_to_the_table_is_given_up(pg_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """V9: the server looks for references to the month while everybody waits for us."""
+    database = months(pg_database, 1, 2, rows=20_000)
+    refers = "CREATE TABLE notes (id bigint, at timestamptz, FOREIGN KEY (id, at) REFERENCES logs (id, at))"
+    execute(pg_database, refers, "INSERT INTO notes SELECT id, at FROM logs WHERE at >= '2024-02-01'")
+    monkeypatch.setattr(detaching, "LOCK_TIMEOUT", "1ms")  # at the lock itself it comes after those of GENTLE_MS
+    with pytest.raises(Refused, match="statement timeout") as refused:
+        leave(database, wait_seconds=0.5)
+    assert refused.value.reason == "blocked"
+    assert part(database).name == "logs_2024_01"
+    monkeypatch.undo()
+    assert leave(database).how == "now"
+
+
 def test_a_detach_that_somebody_else_left_pending_is_finished(pg_database: str) -> None:
     """D52."""
     database = months(pg_database, 1, 2)
