@@ -26,7 +26,8 @@ from maintenance_defs.core.declaration import ObjectForm, Reference
 from maintenance_defs.core.errors import DeclarationError
 from maintenance_defs.core.schemas import NOT_UTF8, UTC_US
 
-_SQL = {file.stem: file.read_text() for file in Path(__file__).with_name("resolve_sql").glob("*.sql")}
+# ASCII only: the driver looks at other text character by character, which takes longer than many an answer.
+_SQL = {file.stem: file.read_text("ascii") for file in Path(__file__).with_name("resolve_sql").glob("*.sql")}
 
 # How a link begins in running text; JSON may write '/' as '\/'.
 _LINK_BEGINS = r"(?i:(?:https?|s3[an]?|gs|gcs|r2|az|azure|abfss?|wasbs?):(?:\\?/){2})"
@@ -96,9 +97,19 @@ def resolve(
         third value of a list has row_id 'ID[3]': it is an item of its own, not another reading.
     Raises DeclarationError when the form's JSON path is none.
     """
+    return connection.sql(resolving(connection, reference, stores, rows))
+
+
+def resolving(
+    connection: duckdb.DuckDBPyConnection,
+    reference: Reference,
+    stores: Sequence[StoreNames],
+    rows: pa.RecordBatchReader | pa.Table,
+) -> str:
+    """The SELECT of `resolve`, to stand within a longer query, which then is planned once and not three times."""
     _check_json_path(connection, reference.object)
     connection.register("reference_rows", rows)
-    return connection.sql(_query(reference, stores))
+    return _query(reference, stores)
 
 
 def _query(reference: Reference, stores: Sequence[StoreNames]) -> str:

@@ -51,11 +51,11 @@ addressed AS (
             WHEN scheme NOT IN ('http', 'https', '')
                 THEN [target('unresolvable', NULL, NULL, decoded(path), 'no store has URLs of scheme ' || scheme)]
 
-            -- Amazon: bucket.s3.region…/key, s3.region…/bucket/key; regional, dualstack, accelerated, FIPS, website
+            -- Amazon: bucket.s3.region.../key, s3.region.../bucket/key; regional, dualstack, accelerated, FIPS, website
             WHEN regexp_matches(host, '^(?:.+\.)?s3(?:-[a-z0-9-]+)?(?:\.[a-z0-9-]+){0,2}\.amazonaws\.com(?:\.cn)?$')
                 THEN [in_host_or_path(
                     regexp_extract(host, '^(.+)\.s3(?:-[a-z0-9-]+)?(?:\.[a-z0-9-]+){0,2}\.amazonaws\.com', 1), path)]
-            -- Cloudflare R2: account.r2…/bucket/key, bucket.account.r2…/key, with or without a jurisdiction
+            -- Cloudflare R2: account.r2.../bucket/key, bucket.account.r2.../key, with or without a jurisdiction
             WHEN regexp_matches(host, '^[^.]+(?:\.(?:eu|fedramp))?\.r2\.cloudflarestorage\.com$')
                 THEN [in_host_or_path('', path)]
             WHEN regexp_matches(host, '\.r2\.cloudflarestorage\.com$')

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from maintenance_defs.core import value_parts
 from maintenance_defs.core.declaration import Reference, System
 from maintenance_defs.core.errors import SourceUnavailable
-from maintenance_defs.core.resolve import UNREAD, resolve, rows_schema
+from maintenance_defs.core.resolve import UNREAD, resolving, rows_schema
 from maintenance_defs.databases.base import Table
 from maintenance_defs.reconcile.calculator import literal, one
 from maintenance_defs.reconcile.reading.rows import Reading, column_of, from_table
@@ -197,21 +197,22 @@ def _collect(reading: Reading, values: Path) -> None:
         reference = Reference.model_validate(
             {"table": "undeclared", "id": "source", "store": stores, "object": form, "protects_only": True}
         )
+        chosen = f"FROM read_parquet({literal(values)}) WHERE {applies}"
+        if not con.execute(f"SELECT 1 {chosen} LIMIT 1").fetchall():
+            continue
         with con.cursor() as source:  # a stream of its own beside the query that takes it
             rows = source.sql(
                 f"""
                 SELECT source || '|' AS row_id, value AS v0, NULL::TIMESTAMPTZ AS dated_at, NULL::BIGINT AS size_bytes,
                        false AS in_progress
-                FROM read_parquet({literal(values)}) WHERE {applies}
+                {chosen}
                 """
             ).to_arrow_reader(LONG_TEXT_ROWS)
-            lines = resolve(con, reference, reading.stores, rows.cast(rows_schema(reference)))
-            _take(con, lines, stores)
+            _take(con, resolving(con, reference, reading.stores, rows.cast(rows_schema(reference))), stores)
 
 
-def _take(con: duckdb.DuckDBPyConnection, lines: duckdb.DuckDBPyRelation, stores: list[str]) -> None:
+def _take(con: duckdb.DuckDBPyConnection, lines: str, stores: list[str]) -> None:
     # The path of a URL on a host that nobody declared may end in a key of any store (C06).
-    lines.create_view("undeclared_lines", replace=True)
     con.execute(
         f"""
         INSERT INTO meant
@@ -219,7 +220,7 @@ def _take(con: duckdb.DuckDBPyConnection, lines: duckdb.DuckDBPyRelation, stores
             SELECT regexp_replace(row_id, '\\|(\\[\\d+\\])?$', '') AS source,
                 unnest(CASE WHEN kind = 'exact' THEN [store] ELSE {_texts(stores)} END) AS store,
                 CASE WHEN kind = 'exact' THEN [key] ELSE path_suffixes(value) END AS keys
-            FROM undeclared_lines
+            FROM ({lines})
             WHERE kind = 'exact' OR kind IN ('external', 'unresolvable') AND value IS NOT NULL
         ), unnest(keys) AS k(key)
         """
