@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,19 @@ def _alone(url: sa.URL) -> Iterator[None]:
         yield
 
 
-def _migrate(engine: sa.Engine) -> None:
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
+    return config
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _migrate(engine: sa.Engine) -> None:
+    scripts = _scripts()
     with engine.connect().execution_options(writes=True) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
@@ -137,5 +147,6 @@ def _migrate(engine: sa.Engine) -> None:
                 f"the control database is at revision {current}, which this version does not know. "
                 "Nothing was changed. Install the version that wrote it, or a newer one."
             )
+        config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -11,16 +11,34 @@ import pytest
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.connect import connect
 from maintenance_defs.control.database import Control
+from maintenance_defs.databases.embedded import EmbeddedPostgres
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
+@pytest.fixture(scope="session")
+def migrated(pg: EmbeddedPostgres) -> str:
+    """The name of a database on which every migration has run."""
+    pg.create_database("migrated", template="template0")
+    Control.open(pg.url("migrated")).close()
+    return "migrated"
+
+
+@pytest.fixture
+def pg_control(pg: EmbeddedPostgres, migrated: str) -> Iterator[str]:
+    """The URL of a copy of it."""
+    name = f"c{uuid.uuid4().hex[:12]}"
+    pg.create_database(name, template=migrated)
+    yield pg.url(name)
+    pg.drop_database(name)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def control_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
+    """A database that holds nothing yet; without a table where the test is `unhurried`."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'control.db'}"
-    url: str = request.getfixturevalue("pg_database")
+    url: str = request.getfixturevalue("pg_database" if "unhurried" in request.fixturenames else "pg_control")
     return url
 
 

@@ -26,6 +26,8 @@ from maintenance_defs.core.errors import DeclarationError, SourceUnavailable
 
 from .conftest import NOON
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 OPEN = """
 import sys, time
 from maintenance_defs.control.database import Control
