@@ -106,8 +106,9 @@ def test(tiers: tuple[str, ...], arguments: tuple[str, ...], as_json: bool) -> i
     if not (root / "tests").is_dir():
         click.echo(f"{root} holds no tests/: they come with the source, not with the wheel.", err=True)
         return ERROR
-    # One worker a core; `-n 0` among the arguments runs all in one process.
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", *tiers, *arguments]
+    # One worker a core, each with a stretch of its own, so that what a file shares is made once; who has done
+    # takes over from the others. `-n 0` among the arguments runs all in one process.
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal", *tiers, *arguments]
     # With --json, stdout is for the one object.
     code = subprocess.call(command, cwd=root, stdout=sys.stderr.fileno() if as_json else None)  # noqa: S603 (the user's own words)
     if as_json:
