@@ -35,7 +35,7 @@ from maintenance_defs.archive.rows.export import Exported, export
 from maintenance_defs.archive.rows.indexing import read_index, write_index
 from maintenance_defs.archive.rows.part import Part
 from maintenance_defs.archive.rows.proof import Proof, prove, prove_file, total
-from maintenance_defs.archive.rows.row_ids import write_expired
+from maintenance_defs.archive.rows.row_ids import EXPIRED, write_expired
 from maintenance_defs.archive.survey import Span, Survey, part_of, survey
 from maintenance_defs.archive.versions import catalogued
 from maintenance_defs.control.archive import FileRow, Group, UnitRow, file_id
@@ -45,7 +45,8 @@ from maintenance_defs.core.archive import Archive
 from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.core.quantities import count
-from maintenance_defs.databases.partitions.catalog import Partition
+from maintenance_defs.databases.partitions.catalog import Partition, PartitionedTable
+from maintenance_defs.databases.partitions.ours import was_removed
 from maintenance_defs.databases.partitions.parking import find_parked
 from maintenance_defs.databases.postgres import PostgresSnapshot
 
@@ -109,7 +110,8 @@ def catalogue_unit(work: Work, unit: UnitRow) -> UnitRow:
         with archive_database(work.system, work.home).snapshot() as snapshot:
             if snapshot.evidence.identity != unit.source:
                 raise Refused("another_database", f"{unit.words()} belongs to another database. Nothing was archived.")
-            found, part = _look(work, unit, snapshot)
+            found, part = look(work, unit, snapshot)
+            _refuse_set_back(work, unit, snapshot, found)
             version = work.home.control.archive.schema_version(
                 work.system.name, work.name, catalogued(part, found.columns)
             )
@@ -152,11 +154,6 @@ def again(work: Work, unit: UnitRow) -> UnitRow:
     return catalogue_unit(work, state.unit(unit.id))
 
 
-def part_now(work: Work, unit: UnitRow, snapshot: PostgresSnapshot) -> Part:
-    """Where the unit's rows are at this moment: in their relation, or parked."""
-    return _look(work, unit, snapshot)[1]
-
-
 def scopes_of(
     archive: Archive, periods: Periods, organisations: Mapping[str, Any], upper: datetime, as_of: datetime
 ) -> dict[str, str]:
@@ -171,7 +168,27 @@ def scopes_of(
     return labels
 
 
-def _look(work: Work, unit: UnitRow, snapshot: PostgresSnapshot) -> tuple[Survey, Part]:
+def _refuse_set_back(work: Work, unit: UnitRow, snapshot: PostgresSnapshot, found: Survey) -> None:
+    """Rows that have left once and are there again, because the database was restored from a backup older than that,
+    are in the archive already: as a further part of their month they would count twice (V6)."""
+    for one in work.home.control.archive.units(work.system.name, work.name):
+        if (one.source, one.lower, one.upper) != (unit.source, unit.lower, unit.upper) or one.part >= unit.part:
+            continue
+        attached = isinstance(found.table, PartitionedTable) and found.table.by_oid(one.relation_oid) is not None
+        parked_again = one.state == "detached" and one.method == "partition" and attached
+        if parked_again or (one.state == "removed" and was_removed(snapshot.connection, one.id) is None):
+            raise Refused(
+                "set_back",
+                f"{one.words()} left {one.table}, and the database does not know it: it was set back to a time before, "
+                f"or a restore was cut off. Nothing was archived, for its rows would count twice. Run the restore "
+                f"again; after a backup, compare the rows with the archive's, and delete from the table what came "
+                f"back.",
+            )
+
+
+def look(work: Work, unit: UnitRow, snapshot: PostgresSnapshot) -> tuple[Survey, Part]:
+    """The table, and where the unit's rows are at this moment: in their relation, or parked. Raises Refused: left,
+    changed, and as find_parked."""
     found = survey(snapshot, work.archive, count=False)
     whole = part_of(work.archive, found.table)
     mine = replace(whole, lower=unit.lower, upper=unit.upper)
@@ -275,7 +292,7 @@ def _keep_row_ids(
                 one.row_ids.path.rename(staged.path / f"kept-{number:04d}.parquet")
         expired = [organisation for organisation in groups if organisation not in scopes]
         if expired:
-            write_expired(snapshot, part, found.columns, found.key, expired, staged.path / "expired.parquet")
+            write_expired(snapshot, part, found.columns, found.key, expired, staged.path / EXPIRED)
         (staged.path / "unit.txt").write_text(f"{unit.id}\n", encoding="utf-8")
         rows = sum(pq.read_metadata(file).num_rows for file in staged.path.glob("*.parquet"))
         uri, digest, size_bytes = staged.commit()

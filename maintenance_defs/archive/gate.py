@@ -37,6 +37,7 @@ from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.core.retention_rules import enabled_by
 
 LEASE_SECONDS = 300.0  # renewed while a unit is at work; a killed run blocks for so long
+SKIPPED = {"changed": "skipped_changed", "left": "skipped_changed", "held": "skipped_held"}
 GOOD = (*SUCCESS, "skipped_changed", "skipped_held", "skipped_kept")
 
 Progress = Callable[[int], None]
@@ -101,6 +102,7 @@ def execute(
     if plan.state == "done":
         return Execution(plan, "done", message="it was executed already; nothing was done")
     may_act(system, archive, plan, home)
+    _refuse_another_database(system, plan, home)
     items = read_items(home, plan)
     owner = owner or f"{run_id}-{uuid.uuid4().hex[:8]}"
     if not state.claim(plan_id, owner, lease_seconds, run_id=run_id):
@@ -255,7 +257,7 @@ class _Run:
         except LeaseLost:
             raise
         except MaintenanceError as error:
-            return ("skipped_changed" if getattr(error, "reason", "") in ("changed", "left") else "failed"), str(error)
+            return SKIPPED.get(getattr(error, "reason", ""), "failed"), str(error)
 
     def _leave(self, lines: Sequence[Line]) -> tuple[str, str | None]:
         line, work = lines[0], self.work
@@ -327,6 +329,18 @@ def may_act(system: System, archive: AnyArchive, plan: PlanRow, home: Home) -> N
             "declaration_changed",
             f"the declaration of {system.name} has changed since plan {plan.id[:8]} was made. Nothing was done: plan "
             f"again.",
+        )
+
+
+def _refuse_another_database(system: System, plan: PlanRow, home: Home) -> None:
+    """A plan is of the database it was made on, whatever the environment says by now (G103)."""
+    with archive_database(system, home).snapshot() as snapshot:
+        identity = snapshot.evidence.identity
+    if plan.totals["source"] != identity:
+        raise Refused(
+            "another_database",
+            f"plan {plan.id[:8]} was made on {plan.totals['source']}, and the URL of {system.name} leads to {identity} "
+            f"now. Nothing was done: set it right, or plan again.",
         )
 
 

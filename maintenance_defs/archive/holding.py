@@ -11,6 +11,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from maintenance_defs.archive.rows.columns import Column
 from maintenance_defs.archive.rows.opened import KeptFile
 from maintenance_defs.control.archive import FileRow
 from maintenance_defs.control.home import Home
@@ -61,7 +62,7 @@ def held_rows(kept: KeptFile, rows: tuple[str, ...], lookup: str | None, id: tup
     """
     ways: list[str] = []
     for said in rows:
-        parts = _parts(said, id)
+        parts = parts_of(said, id)
         if parts is not None:
             same = [_equal(kept, column, part) for column, part in zip(id, parts, strict=True)]
             known = [one for one in same if one is not None]
@@ -74,7 +75,7 @@ def held_rows(kept: KeptFile, rows: tuple[str, ...], lookup: str | None, id: tup
     return " OR ".join(f"({way})" for way in dict.fromkeys(ways)) or "false"
 
 
-def _parts(said: str, id: tuple[str, ...]) -> list[str | None] | None:
+def parts_of(said: str, id: tuple[str, ...]) -> list[str | None] | None:
     """The texts of a row id of several columns, which is a JSON list; None for another one."""
     if len(id) < 2 or not said.lstrip().startswith("["):
         return None
@@ -82,7 +83,14 @@ def _parts(said: str, id: tuple[str, ...]) -> list[str | None] | None:
         parts = json.loads(said)
     except ValueError:
         return None
-    return parts if isinstance(parts, list) and len(parts) == len(id) else None
+    if not isinstance(parts, list) or len(parts) != len(id):
+        return None
+    return [None if part is None else str(part) for part in parts]
+
+
+def same_text(column: Column) -> bool:
+    """Whether every reader writes the column's values in the same way."""
+    return pa.types.is_string(column.form.arrow) or column.builtin in SAME_TEXT
 
 
 def _equal(kept: KeptFile, name: str, said: str | None) -> str | None:
@@ -93,6 +101,6 @@ def _equal(kept: KeptFile, name: str, said: str | None) -> str | None:
     field, companion = kept.fields(name)
     if said is None:
         return f"{field} IS NULL"
-    if companion is not None or not (pa.types.is_string(column.form.arrow) or column.builtin in SAME_TEXT):
+    if companion is not None or not same_text(column):
         return None
     return f"coalesce(lower(trim({kept.text(name)})) = lower(trim({literal(said)})), false)"

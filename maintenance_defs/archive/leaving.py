@@ -7,7 +7,7 @@ Source: S4-45; archive_design 4 and 5; archive hazards A1-A6, C41, D51-D69, F78-
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection
 
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.exporting import Work, again, part_now, partition_of, spool
+from maintenance_defs.archive.exporting import Work, again, look, partition_of, scopes_of, spool
 from maintenance_defs.archive.objects import fetch, open_archive_store
 from maintenance_defs.archive.registering import register_unit
 from maintenance_defs.archive.replacing import write_again
@@ -23,8 +23,9 @@ from maintenance_defs.archive.rows.columns import read_columns
 from maintenance_defs.archive.rows.digest import Fingerprint, fingerprint
 from maintenance_defs.archive.rows.part import Part
 from maintenance_defs.archive.rows.row_ids import not_among, read_row_ids, write_kept
-from maintenance_defs.archive.survey import Survey, part_of, survey
+from maintenance_defs.archive.survey import Survey, counted, part_of, survey
 from maintenance_defs.control.archive import UnitRow
+from maintenance_defs.control.retention import Covering, Hold
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.core.quantities import count
 from maintenance_defs.databases.archiving import ArchiveDatabase
@@ -41,7 +42,8 @@ TRIES = 3  # exports of a unit that keeps changing, in one run; the next run goe
 
 
 def agree(work: Work, unit: UnitRow, expired: Mapping[str, int]) -> UnitRow:
-    """Remember what was agreed to go without being archived: rows by organisation. Raises Refused("changed")."""
+    """Remember what was agreed to go without being archived: rows by organisation. Raises Refused: changed, held."""
+    unit = _current(work, unit)
     evidence = unit.evidence | {"agreed": dict(expired)}
     return _agreed(work.home.control.archive.advance(unit.id, work.owner, unit.state, evidence=evidence))
 
@@ -57,6 +59,50 @@ def _agreed(unit: UnitRow) -> UnitRow:
                 f"{agreed.get(group['organisation'], 0):,}. Nothing more left its table: plan again.",
             )
     return unit
+
+
+def _current(work: Work, unit: UnitRow) -> UnitRow:
+    """The unit, exported again unless what would go without a copy is what may: nobody's time became longer since, and
+    every row is still the same organisation's (V8). Raises Refused("held") where a hold covers any of its rows."""
+    for _ in range(TRIES):
+        holds = work.home.control.retention.holds(work.system.name)
+        if hold := Covering(holds).hold_on(work.name, table=work.archive.table, row_id=unit.label):
+            raise _held(unit, hold.words())
+        if unit.state == "removing" or not (_uncopied(unit) or _row_holds(holds)):
+            return unit
+        if _may_go(work, unit, holds):
+            return unit
+        unit = again(work, unit)
+        register_unit(work, unit)
+    raise _keeps_changing(unit)
+
+
+def _uncopied(unit: UnitRow) -> list[str]:
+    """Organisations with rows that leave without a copy, because their time is over."""
+    return [group["organisation"] for group in unit.groups or [] if group["rows"] and not group["kept"]]
+
+
+def _row_holds(holds: Sequence[Hold]) -> set[int]:
+    return {one.id for one in holds if one.row_id is not None}
+
+
+def _may_go(work: Work, unit: UnitRow, holds: Sequence[Hold]) -> bool:
+    """Whether the unit's rows are whose they were and as over as they were. Raises Refused("held")."""
+    with archive_database(work.system, work.home).snapshot() as snapshot:
+        found, part = look(work, unit, snapshot)
+        rows: dict[str, int] = {}
+        for row in counted(snapshot, work.archive, part, read_columns(snapshot, part.oid), found.key, holds):
+            if row["held"]:
+                raise _held(unit, "a hold covers some of its rows")
+            rows[row["organisation"]] = rows.get(row["organisation"], 0) + row["rows"]
+    kept = scopes_of(work.archive, found.periods, rows, unit.upper, work.as_of)
+    return {group["organisation"]: group["rows"] for group in unit.groups or []} == rows and not any(
+        one in kept for one in _uncopied(unit)
+    )
+
+
+def _held(unit: UnitRow, why: str) -> Refused:
+    return Refused("held", f"{unit.words()}: {why}. What has not left its table stays there.")
 
 
 def leave(work: Work, unit: UnitRow) -> UnitRow:
@@ -116,7 +162,8 @@ def drop(work: Work, unit: UnitRow) -> UnitRow:
     """Drop a detached unit's table, after its files were fetched back once more and its rows compared under lock."""
     database = archive_database(work.system, work.home, write=True)
     for _ in range(TRIES):
-        files_are_there(work, _agreed(unit))
+        unit = _agreed(_current(work, unit))
+        files_are_there(work, unit)
         expected = Fingerprint(unit.rows or 0, unit.fingerprint or "")
         work.home.control.archive.renew_unit(unit.id, work.owner, work.lease_seconds)
         try:
@@ -143,23 +190,37 @@ def files_are_there(work: Work, unit: UnitRow) -> None:
 
 
 def _delete(work: Work, database: ArchiveDatabase, unit: UnitRow) -> UnitRow:
-    state = work.home.control.archive
-    if unit.state == "catalogued":
+    state, again_at_work = work.home.control.archive, unit.state == "removing"
+    if not again_at_work:
         unit = _unchanged(work, unit)
         unit = state.advance(unit.id, work.owner, "removing", left_at=work.home.control.now())
     files_are_there(work, unit)
     with database.snapshot() as snapshot:
         found = survey(snapshot, work.archive, count=False)
         whole = part_of(work.archive, found.table)
+    known = _row_holds(work.home.control.retention.holds(work.system.name))
+    longer = scopes_of(work.archive, found.periods, dict.fromkeys(_uncopied(unit)), unit.upper, work.as_of)
+    spared = bool(_uncopied(unit)) and (bool(longer) or (again_at_work and bool(known)))
+
+    def nothing_new_is_held() -> None:
+        holds = work.home.control.retention.holds(work.system.name)
+        if not _row_holds(holds) <= known or Covering(holds).hold_on(
+            work.name, table=work.archive.table, row_id=unit.label
+        ):
+            raise _held(unit, "a hold was placed while its rows were leaving")
+
     done = delete_rows(
-        database, unit.relation, found.key, read_row_ids(work.home, unit.row_ids), unit_id=unit.id,
-        time_column=whole.time_column, lower=unit.lower, upper=unit.upper, actor=work.owner,
+        database, unit.relation, found.key, read_row_ids(work.home, unit.row_ids, uncopied=not spared),
+        unit_id=unit.id, time_column=whole.time_column, lower=unit.lower, upper=unit.upper, actor=work.owner,
+        before_batch=nothing_new_is_held,
         progress=lambda _: state.renew_unit(unit.id, work.owner, work.lease_seconds),
     )  # fmt: skip
     if done.kept:
         _take_back(work, database, unit, found)
     unit = state.advance(unit.id, work.owner, "removed", removed_at=work.home.control.now())
     stay = f"; {count(done.kept, 'row')} had changed, and stayed" if done.kept else ""
+    if spared:
+        stay += "; rows that would have gone without a copy are kept longer or may be held now, and stayed"
     work.log(f"{unit.words()}: {count(done.deleted, 'row')} deleted from the database{stay}")
     return unit
 
@@ -185,7 +246,7 @@ def _unchanged(work: Work, unit: UnitRow) -> UnitRow:
     """The unit once its rows are what was exported; exported again as often as it takes, a few times."""
     for _ in range(TRIES):
         with archive_database(work.system, work.home).snapshot() as snapshot:
-            part = part_now(work, unit, snapshot)
+            _, part = look(work, unit, snapshot)
             now = fingerprint(snapshot, part, read_columns(snapshot, part.oid))
         if (now.rows, now.total) == (unit.rows, unit.fingerprint):
             return _agreed(unit)

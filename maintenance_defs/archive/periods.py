@@ -85,14 +85,18 @@ def read_periods(snapshot: PostgresSnapshot, archive: Archive | ColumnArchive) -
     if archive.keep_by is not None:
         rows = _rows(snapshot, archive)
         known = {row["id"] for row in rows}
+        said_of: dict[str, list[timedelta | None]] = {}
         for row in rows:
-            if row["said"] is None:
-                continue
+            ages = said_of.setdefault(row["id"], [])
             try:
-                own[row["id"]] = whole(_period(row["said"], archive, floor))
+                ages.append(default if row["said"] is None else whole(_period(row["said"], archive, floor)))
             except ValueError as error:
                 invalid.append(Invalid(row["id"], row["said"], str(error)))
-                own[row["id"]] = _longer(default, row["said"], more)
+                ages.append(_longer(default, row["said"], more))
+            if row["said"] is not None or row["id"] in own:
+                own[row["id"]] = None if None in ages else max(age for age in ages if age is not None)
+            if len(ages) == 2 and row["id"] in own:
+                invalid.append(Invalid(row["id"], row["said"] or "NULL", "said more than once; the longest holds"))
     for organisation, age in archive.keep_for.items():
         own[organisation] = whole(age)
         if known is not None and organisation not in known:

@@ -25,8 +25,10 @@ from maintenance_defs.archive.rows.loading import load
 from maintenance_defs.archive.rows.opened import KeptFile
 from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.core.errors import Refused
-from maintenance_defs.databases.partitions.catalog import read_table
+from maintenance_defs.databases.archiving import ArchiveDatabase
+from maintenance_defs.databases.partitions.catalog import read_partitioned, read_table
 from maintenance_defs.databases.partitions.ours import ensure_ours
+from maintenance_defs.databases.partitions.parking import find_parked
 from maintenance_defs.databases.partitions.reattaching import Reattached, reattach
 from maintenance_defs.databases.partitions.sql import act, ask, qualified, words_of
 from maintenance_defs.databases.statements import quote
@@ -64,11 +66,20 @@ def put_back(work: Work, unit: UnitRow, *, actor: str, reason: str) -> Reattache
     state = control.archive
     state.take_unit(unit.id, work.owner, work.lease_seconds)
     try:
-        done = reattach(archive_database(work.system, work.home, write=True), work.archive.table, unit.id)
+        database = archive_database(work.system, work.home, write=True)
+        done = _is_back(database, work.archive.table, unit) or reattach(database, work.archive.table, unit.id)
         state.advance(unit.id, work.owner, "catalogued", left_at=None)
     finally:
         state.leave_unit(unit.id, work.owner)
     return done
+
+
+def _is_back(database: ArchiveDatabase, table: str, unit: UnitRow) -> Reattached | None:
+    """What a killed run had done already: the mark of the parked table goes in the transaction that attaches it."""
+    with database.transaction() as connection:
+        partition = read_partitioned(connection, table).by_oid(unit.relation_oid)
+        back = partition is not None and find_parked(connection, unit.id) is None
+    return Reattached(partition, 0, (), 0.0) if partition is not None and back else None
 
 
 def restore(
@@ -114,27 +125,40 @@ def restore(
 def into_place(work: Work, units: list[UnitRow], *, actor: str, reason: str) -> Restored:
     """Rows of a removed month back into their table, all of them or none; from then on readers find them there.
 
-    units: the parts of one month. Its files end, and their objects go with a later sweep.
-    Raises Refused (nothing_archived, conflict, triggers, columns) and what `restore` raises; nothing was changed then.
+    units: the parts of one month; those that were put back earlier stay as they are. Its files end, and their objects
+    go with a later sweep. Raises Refused (not_removed, another_database, nothing_archived, conflict, triggers, columns)
+    and what `restore` raises; nothing was changed then.
     """
-    waiting = [unit for unit in units if unit.state != "removed"]
-    if waiting:
-        raise Refused("not_removed", f"{waiting[0].words()} is {waiting[0].state}, not removed. Nothing was restored.")
     control, label = work.home.control, units[0].label
+    state = control.archive
+    mine = [unit for unit in units if unit.state == "removed"]
+    # A run that was killed may have recorded that they are back, and no more.
+    cut_off = [u for u in units if u.state == "returned" and state.files(u.system, u.archive, unit_id=u.id)]
+    waiting = [unit for unit in units if unit.state not in ("removed", "returned")]
+    if waiting or not (mine or cut_off):
+        one = (waiting or units)[0]
+        raise Refused("not_removed", f"{one.words()} is {one.state}, not removed. Nothing was restored.")
+    database = archive_database(work.system, work.home, write=True)
+    with database.snapshot() as snapshot:
+        if any(unit.source != snapshot.evidence.identity for unit in units):
+            raise Refused(
+                "another_database",
+                f"{units[0].words()} was archived from another database. Nothing was restored; load a copy instead.",
+            )
     said = f"put back: {reason}"
     control.retention.add_hold(work.system.name, actor, said, table=work.archive.table, row_id=label, policy=work.name)
     name = f"back_{units[0].id}"
-    database = archive_database(work.system, work.home, write=True)
     with database.transaction() as connection:
-        done = _returned(connection, units[0].id)
+        done = {unit.id: _returned(connection, unit.id) for unit in mine}
         act(connection, f"DROP TABLE IF EXISTS {qualified(SCHEMA, name)} RESTRICT")  # of a run that was killed
-    restored = None
-    if done is None:
-        restored = restore(work, units, SCHEMA, name)
+    rows = sum(found or 0 for found in done.values())
+    back = [unit for unit in mine if done[unit.id] is None]
+    if back:
+        restored = restore(work, back, SCHEMA, name)
         with database.transaction() as connection:
-            _insert(connection, work.archive.table, name, restored.rows, units[0], work.owner)
-    state = control.archive
-    for unit in units:
+            _insert(connection, work, name, restored.rows, back)
+        rows += restored.rows
+    for unit in [*mine, *cut_off]:
         state.take_unit(unit.id, work.owner, work.lease_seconds)
         files = state.files(work.system.name, work.name, unit_id=unit.id)
         state.advance(unit.id, work.owner, "returned")
@@ -143,7 +167,6 @@ def into_place(work: Work, units: list[UnitRow], *, actor: str, reason: str) -> 
         state.leave_unit(unit.id, work.owner)
     with database.transaction() as connection:
         act(connection, f"DROP TABLE IF EXISTS {qualified(SCHEMA, name)} RESTRICT")
-    rows = restored.rows if restored is not None else int(done or 0)
     return Restored(work.archive.table.partition(".")[0], work.archive.table, rows, 0, None)
 
 
@@ -157,9 +180,9 @@ def _returned(connection: Connection, unit_id: str) -> int | None:
     return found[0]["rows"] if found else None
 
 
-def _insert(connection: Connection, table: str, name: str, rows: int, unit: UnitRow, actor: str) -> None:
-    """The rows of the scratch table into the real one, with the ledger's row, in the caller's transaction."""
-    found = read_table(connection, table)
+def _insert(connection: Connection, work: Work, name: str, rows: int, units: list[UnitRow]) -> None:
+    """The rows of the scratch table into the real one, with the ledger's rows, in the caller's transaction."""
+    found = read_table(connection, work.archive.table)
     if found.triggers:
         raise Refused(
             "triggers",
@@ -182,12 +205,15 @@ def _insert(connection: Connection, table: str, name: str, rows: int, unit: Unit
         ) from None
     if here != there or here["rows"] != rows:
         raise Refused("changed", f"{found} changed rows as they were inserted. Nothing was put back.")
-    ask(
-        connection,
-        "INSERT INTO maintenance_archive.ledger (unit_id, act, relation, lower, upper, rows, actor) VALUES "
-        "(%(unit)s, 'returned', %(relation)s, %(lower)s, %(upper)s, %(rows)s, %(actor)s) RETURNING 1",
-        unit=unit.id, relation=str(found), lower=unit.lower, upper=unit.upper, rows=rows, actor=actor,
-    )  # fmt: skip
+    for unit in units:
+        files = work.home.control.archive.files(work.system.name, work.name, unit_id=unit.id)
+        ask(
+            connection,
+            "INSERT INTO maintenance_archive.ledger (unit_id, act, relation, lower, upper, rows, actor) VALUES "
+            "(%(unit)s, 'returned', %(relation)s, %(lower)s, %(upper)s, %(rows)s, %(actor)s) RETURNING 1",
+            unit=unit.id, relation=str(found), lower=unit.lower, upper=unit.upper,
+            rows=sum(file.rows for file in files), actor=work.owner,
+        )  # fmt: skip
 
 
 def drill(work: Work, unit: UnitRow) -> Restored:

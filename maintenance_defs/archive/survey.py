@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from maintenance_defs.archive.holding import parts_of, same_text
 from maintenance_defs.archive.periods import Periods, read_periods
 from maintenance_defs.archive.rows.columns import Column, read_columns
 from maintenance_defs.archive.rows.part import UNKNOWN, Join, Part, check_join, organisation_of, settled, within
@@ -105,7 +106,7 @@ def survey(
             if str(place.part) != only[0] or (place.partition and (place.part.lower, place.part.upper) != only[1:]):
                 continue
             place = replace(place, part=replace(place.part, lower=only[1], upper=only[2]))
-        found = list(_counted(snapshot, archive, place.part, columns, key, holds)) if count else []
+        found = list(counted(snapshot, archive, place.part, columns, key, holds)) if count else []
         undated += sum(row["rows"] for row in found if row["month"] is None)
         dated = [row for row in found if row["month"] is not None]
         if place.partition is not None:
@@ -173,7 +174,7 @@ def _relations(archive: Archive, table: PartitionedTable | PlainTable) -> Iterat
             yield _Place(mine, one.size_bytes)
 
 
-def _counted(
+def counted(
     snapshot: PostgresSnapshot,
     archive: Archive,
     part: Part,
@@ -188,7 +189,7 @@ def _counted(
     utc = f"({time} AT TIME ZONE 'UTC')" if kind == "timestamptz" else f"CAST({time} AS timestamp)"
     # What no calendar holds stays: infinity, and years that no report can write.
     sane = f"isfinite({time}) AND {utc} >= TIMESTAMP '0001-01-01' AND {utc} < TIMESTAMP '9999-01-01'"
-    held = _held_rows(archive, key, holds)
+    held = _held_rows(archive, key, columns, holds)
     return snapshot.rows(
         f"SELECT CASE WHEN {sane} THEN date_trunc('month', {utc}) END AS month, "
         f"coalesce({organisation}, {as_literal(UNKNOWN)}) AS organisation, count(*) AS rows, "
@@ -198,14 +199,30 @@ def _counted(
     )
 
 
-def _held_rows(archive: Archive, key: Sequence[str], holds: Sequence[Hold]) -> str:
-    """SQL that is true for rows which a hold names by a value of the lookup column or of a key column."""
-    values = [one.row_id for one in holds if one.row_id is not None]
-    names = dict.fromkeys(name for name in (archive.lookup, *key) if name is not None)
-    if not values or not names:
+def _held_rows(archive: Archive, key: Sequence[str], columns: Sequence[Column], holds: Sequence[Hold]) -> str:
+    """SQL that is true for rows which a hold may name: by a value of the lookup column or of a key column, or by a key
+    of several columns. Read as loosely as in `holding`, for rows that go without a copy are gone (G93)."""
+    said = sorted({one.row_id for one in holds if one.row_id is not None})
+    names = [name for name in dict.fromkeys((archive.lookup, *key)) if name is not None]
+    if not said or not names:
         return "false"
-    listed = ", ".join(as_literal(value) for value in values)
-    return " OR ".join(f"CAST(t.{quote(name)} AS text) IN ({listed})" for name in names)
+    listed = ", ".join(as_literal(value.strip().lower()) for value in said)
+    ways = [f"{_loosely(name)} IN ({listed})" for name in names]
+    same = {column.name for column in columns if same_text(column)}
+    for value in said:
+        parts = parts_of(value, tuple(key))
+        if parts is not None:
+            known = [
+                f"{_loosely(name)} = {as_literal(part.strip().lower())}"
+                for name, part in zip(key, parts, strict=True)
+                if part is not None and name in same
+            ]
+            ways.append(" AND ".join(known) if known else "true")
+    return " OR ".join(f"({way})" for way in ways)
+
+
+def _loosely(name: str) -> str:
+    return f"lower(btrim(CAST(t.{quote(name)} AS text)))"
 
 
 def _span(place: _Place, found: Sequence[Mapping[str, Any]], partition: Partition | None = None) -> Span:

@@ -119,7 +119,8 @@ def _every(plan: PlanRow) -> bool:
 def chosen_plan(
     context: dg.AssetExecutionContext, config: Execute, system: System, name: str, home: Home, meant: Meant = _every
 ) -> tuple[PlanRow, bool]:
-    """The plan to execute: the one named, else that of this run, else the newest approved one.
+    """The plan to execute: the one named, else that of this run, else the newest approved one, else one that a killed
+    run was at, which only a lease that still lasts protects.
 
     meant: which of the plans this step executes.
     The second value is whether it is this run's own, which may wait for something. Raises Refused("not_approved").
@@ -130,7 +131,9 @@ def chosen_plan(
     plans = [plan for plan in retention.plans(system.name, name) if meant(plan)]
     if plans and plans[0].run_id == run_id and plans[0].state in ("planned", "done"):
         return plans[0], True
-    waiting = [plan for plan in retention.plans(system.name, name, ("approved", "partial")) if meant(plan)]
+    begun = ("approved", "partial", "executing")
+    waiting = [plan for plan in retention.plans(system.name, name, begun) if meant(plan)]
+    waiting.sort(key=lambda plan: plan.state == "executing")
     if not waiting:
         newest = plans[0] if plans and plans[0].state == "planned" else None
         hint = f" Plan {newest.short_digest} waits: {how_to_approve(newest)}" if newest else ""

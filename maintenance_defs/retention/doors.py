@@ -5,6 +5,7 @@ from __future__ import annotations
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import Store, System
 from maintenance_defs.databases.acting import ActingDatabase, open_acting_database
+from maintenance_defs.databases.same import refuse_another_writer
 from maintenance_defs.stores.acting import ActingStore, open_acting
 
 
@@ -16,6 +17,11 @@ def open_store_for_acting(name: str, store: Store, home: Home) -> ActingStore:
 
 
 def open_database_for_acting(system: System, home: Home) -> ActingDatabase:
-    """Raises EnvironmentMissing, SourceUnavailable; Refused for a database that can only be read."""
-    variable = system.database.write_url_env or system.database.url_env
-    return open_acting_database(home.value(variable, f"the database of {system.name}, for changes"))
+    """Raises EnvironmentMissing, SourceUnavailable; Refused for a database that can only be read, and where the
+    writer's URL names another one (another_database)."""
+    declared, what = system.database, f"the database of {system.name}, for changes"
+    if declared.write_url_env is None:
+        return open_acting_database(home.value(declared.url_env, what))
+    writes = home.value(declared.write_url_env, what)
+    refuse_another_writer(system.name, home.value(declared.url_env, what), writes)
+    return open_acting_database(writes)

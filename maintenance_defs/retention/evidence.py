@@ -93,6 +93,7 @@ def take_evidence(
         evidence = snapshot.evidence
         if evidence.is_replica or not evidence.oldest_transaction_known:
             _refuse_unless_authoritative(evidence.is_replica)
+        _refuse_another_database(system, home, evidence.identity)
         (work / "loose").mkdir()
         with TemporaryDirectory(dir=work) as spool, calculator(Path(spool)) as reading_con:
             resolver.prepare(reading_con)
@@ -119,3 +120,18 @@ def _refuse_unless_authoritative(is_replica: bool) -> None:
         "this database role may not see the transactions of others, so a row that is being written now would be "
         "overlooked. Nothing was changed. Grant it pg_read_all_stats.",
     )
+
+
+def _refuse_another_database(system: System, home: Home, identity: str) -> None:
+    """The database that goes with the stores is the one of the last complete comparison (E06): another one of the same
+    shape, a cloned environment file, would not know who refers to their objects."""
+    compared = home.control.latest(system.name, "orphan_diff", verdict="complete")
+    for id in compared.inputs if compared is not None else ():
+        read = home.control.get(id)
+        if read.kind == "references" and read.evidence["database"]["identity"] != identity:
+            raise Refused(
+                "another_database",
+                f"the last complete reconciliation of {system.name} read {read.evidence['database']['identity']}, and "
+                f"its URL leads to {identity} now. Nothing was changed. Set the URL right; if the database was moved, "
+                f"reconcile and accept the pair first.",
+            )

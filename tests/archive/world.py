@@ -100,8 +100,11 @@ class LogWorld:
     def files(self, *states: str) -> list[FileRow]:
         return self.home.control.archive.files("app", "logs", states=states or ("live",))
 
+    def units(self) -> list[UnitRow]:
+        return self.home.control.archive.units("app", "logs")
+
     def unit(self) -> UnitRow:
-        return self.home.control.archive.units("app", "logs")[0]
+        return self.units()[0]
 
     def groups(self, file: FileRow) -> dict[str, tuple[int, int, int]]:
         return {g.organisation: (g.rows, g.high, g.low) for g in self.home.control.archive.groups([file.id])}

@@ -22,6 +22,8 @@ from maintenance_defs.databases.postgres import PostgresSnapshot
 from maintenance_defs.databases.statements import quote
 from maintenance_defs.reconcile.calculator import literal
 
+EXPIRED = "expired.parquet"
+
 
 def write_expired(
     snapshot: PostgresSnapshot,
@@ -48,13 +50,18 @@ def write_expired(
             writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
-def read_row_ids(home: Home, artefact_id: str | None) -> Iterator[pa.RecordBatch]:
-    """The whole list in its one order, with the hash under the name that a deletion knows."""
+def read_row_ids(home: Home, artefact_id: str | None, *, uncopied: bool) -> Iterator[pa.RecordBatch]:
+    """The list in its one order, with the hash under the name that a deletion knows.
+
+    uncopied: also the rows whose time is over, which are in no file and stand last.
+    """
     if artefact_id is None:
         raise Refused("no_row_ids", "the unit has no list of its rows. Nothing was deleted; export it again.")
     artefact = home.control.get(artefact_id)
     folder = home.artefacts.local(artefact.uri or "", artefact.digest)
-    for file in sorted(folder.glob("*.parquet"), key=lambda path: (path.name == "expired.parquet", path.name)):
+    for file in sorted(folder.glob("*.parquet"), key=lambda path: (path.name == EXPIRED, path.name)):
+        if file.name == EXPIRED and not uncopied:
+            continue
         with pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(5000):
                 names = [deleting.HASH if name == HASH else name for name in batch.schema.names]

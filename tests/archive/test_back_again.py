@@ -1,0 +1,128 @@
+"""Rows that come back are there once: after kills, a second time, and where a whole database was set back (V4, V6)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from maintenance_defs.archive import returning
+from maintenance_defs.archive.returning import into_place, put_back
+from maintenance_defs.core.errors import Refused
+from maintenance_defs.databases.embedded import EmbeddedPostgres
+from tests.archive.life_world import Killed, LifeWorld
+from tests.archive.world import COLD, FILL, LogWorld
+from tests.support.months import rows
+from tests.support.postgres import connect
+from tests.support.postgres import execute as run
+
+
+def two_parts(folder: Path, url: str) -> LogWorld:
+    """January left the table, and a row that came late for it."""
+    world = LogWorld(folder, url, {"keep": "forever"})
+    run(url, FILL.format(rows=40))
+    assert world.apply(COLD).state == "done"
+    run(url, "INSERT INTO logs VALUES (1000, '2024-01-05Z', 'b', 'job-1', 'late', 1, '{}')")
+    assert world.apply(COLD).state == "done"
+    return world
+
+
+def dying(before: bool, real: Callable[..., object]) -> Callable[..., object]:
+    def step(*args: object, **kwargs: object) -> object:
+        if not before:
+            real(*args, **kwargs)
+        raise Killed
+
+    return step
+
+
+@pytest.mark.parametrize("step", ["_insert", "register_unit"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_month_of_two_parts_is_put_in_place_once_whenever_the_run_is_killed(
+    tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch, step: str, before: bool
+) -> None:
+    """V4: and a second time, after it has left once more."""
+    world = two_parts(tmp_path, pg_database)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(returning, step, dying(before, getattr(returning, step)))
+        into_place(world.work(), world.units(), actor="ann", reason="asked")
+    for again in (False, True):
+        into_place(world.work(), world.units(), actor="ann", reason="asked")
+        assert rows(pg_database, "SELECT count(*), count(DISTINCT id) FROM logs") == [(41, 41)]
+        assert world.read() == []
+        with pytest.raises(Refused, match="returned, not removed"):
+            into_place(world.work(), world.units(), actor="ann", reason="asked")
+        if not again:
+            for hold in world.home.control.retention.holds("app"):
+                world.home.control.retention.release_hold(hold.id, "ann", "done")
+            assert world.apply(COLD).state == "done"
+            assert len(world.read()) == 41
+
+
+def test_a_month_whose_return_was_cut_off_is_put_back_by_the_next_one(
+    tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D67: and until then no plan takes it for a further part of its month."""
+    world = LogWorld(tmp_path, pg_database, {"keep": "forever", "undo_window": "7 d"})
+    run(pg_database, FILL.format(rows=40))
+    assert world.apply(COLD).state == "done"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(returning, "reattach", dying(False, returning.reattach))
+        put_back(world.work(), world.unit(), actor="ann", reason="asked")
+    for hold in world.home.control.retention.holds("app"):
+        world.home.control.retention.release_hold(hold.id, "ann", "done")
+    assert "set back" in str(world.apply(COLD).problems)
+    put_back(world.work(), world.unit(), actor="ann", reason="asked")
+    assert (world.unit().state, world.unit().left_at) == ("catalogued", None)
+    assert rows(pg_database, "SELECT count(*) FROM logs") == [(40,)]
+
+
+def test_rows_go_into_the_table_they_left_only(tmp_path: Path, pg_database: str, copied: Callable[[], str]) -> None:
+    """G103: in place means that the files end; a copy of the database may load a copy of the rows."""
+    world = two_parts(tmp_path, pg_database)
+    world.home.environment = {**world.home.environment, "DB": copied()}
+    with pytest.raises(Refused, match="from another database"):
+        into_place(world.work(), world.units(), actor="ann", reason="asked")
+    assert len(world.read()) == 41
+
+
+@pytest.mark.parametrize("shape", ["partitions", "plain"])
+def test_rows_that_a_backup_brings_back_are_not_archived_twice(tmp_path: Path, shape: str) -> None:
+    """V6: the server is restored to a moment before its months left, and is the same server by every sign."""
+    with EmbeddedPostgres(tmp_path / "server", durable=False) as server:
+        world = LifeWorld(tmp_path / "world", server.url(), shape, acts_left=0)
+        data, backup = server.folder / "data", tmp_path / "backup"
+
+        def restart(meanwhile: Callable[[], object]) -> None:
+            world.app.close()
+            server.stop()
+            meanwhile()
+            server.start()
+            world.home.environment = {**world.home.environment, "DB": server.url()}
+            world.app = connect(server.url())
+
+        def restored() -> None:
+            shutil.rmtree(data)
+            copy(backup, data)
+
+        restart(lambda: copy(data, backup))
+        done = world.archive()
+        assert done is not None and done.state == "done"
+        world.check()
+        restart(restored)
+        hot = world.sql("SELECT count(*) FROM logs")
+        done = world.archive()
+        assert done is not None and set(done.counts) == {"failed"}
+        assert "set back" in str(done.problems)
+        assert world.sql("SELECT count(*) FROM logs") == hot
+        units = world.home.control.archive.units("life")
+        assert [(unit.part, unit.state) for unit in units] == [(0, "removed"), (1, "planned")] * 2
+        world.app.close()
+
+
+def copy(source: Path, target: Path) -> None:
+    """With owners, which a server insists on."""
+    subprocess.run(["cp", "-a", source, target], check=True)

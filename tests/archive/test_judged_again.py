@@ -1,0 +1,175 @@
+"""What goes without a copy is judged again where it goes: plans, exports and undo windows are days, and times, owners
+and holds change meanwhile (V8, V14, G88, G93)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from maintenance_defs.archive import leaving
+from maintenance_defs.archive.gate import run_archive
+from maintenance_defs.core.errors import Refused
+from tests.archive.world import COLD, FILL, LATER, LogWorld
+from tests.support.months import rows
+from tests.support.postgres import execute as run
+
+Copied = Callable[[], str]
+EVERY = set(range(400))
+LONGER = "UPDATE organisations SET days = 2557 WHERE id = 'a'"
+
+
+def filled(folder: Path, url: str, **archive: object) -> LogWorld:
+    """400 rows of January; a quarter are org a's, whose 90 days are over at LATER, all others stay for ever."""
+    world = LogWorld(folder, url, {"keep": "forever"} | archive)
+    run(url, FILL.format(rows=400))
+    return world
+
+
+def everywhere(world: LogWorld) -> set[int]:
+    """Ids in the table, in the archive, and in the detached partition."""
+    found = {id for (id,) in rows(world.url, "SELECT id FROM public.logs")} | {row["id"] for row in world.read()}
+    for (name,) in rows(world.url, "SELECT oid::regclass::text FROM pg_class WHERE relname = 'logs_2024_01'"):
+        found |= {id for (id,) in rows(world.url, f"SELECT id FROM {name}")}
+    return found
+
+
+@pytest.mark.parametrize("remove", ["partition", "rows"])
+def test_what_is_to_be_kept_longer_than_at_its_export_is_exported_again(
+    tmp_path: Path, pg_database: str, remove: str
+) -> None:
+    """G88: said between export and plan, so nobody agreed to lose it; and the plan can be carried out."""
+    world = filled(tmp_path, pg_database, remove=remove)
+    run_archive(world.system, "logs", world.home, run_id="test", as_of=LATER)
+    run(pg_database, LONGER)
+    assert world.apply(LATER).state == "done"
+    assert {row["id"] for row in world.read()} == EVERY
+
+
+@pytest.mark.parametrize("remove", ["partition", "rows"])
+def test_what_is_to_be_kept_longer_than_when_it_was_agreed_to_is_archived(
+    tmp_path: Path, pg_database: str, remove: str
+) -> None:
+    world = filled(tmp_path, pg_database, remove=remove)
+    run_archive(world.system, "logs", world.home, run_id="test", as_of=LATER)
+    plan = world.plan(LATER)
+    run(pg_database, LONGER)
+    assert world.apply(LATER, plan).state == "done"
+    assert {row["id"] for row in world.read()} == EVERY
+
+
+def test_rows_whose_organisation_is_another_one_now_are_archived(tmp_path: Path, pg_database: str) -> None:
+    """G90: whose a row is stands in another table, so that its own text is as it was."""
+    jobs = "SELECT 'job-' || n, (ARRAY['a', 'b', 'c'])[1 + n % 3] FROM generate_series(0, 19) n"
+    run(pg_database, "CREATE TABLE jobs (id text PRIMARY KEY, owner text)", f"INSERT INTO jobs {jobs}")
+    owner = {"table": "public.jobs", "by": {"job": "id"}, "column": "owner"}
+    world = filled(tmp_path, pg_database, organisation=owner)
+    run_archive(world.system, "logs", world.home, run_id="test", as_of=LATER)
+    plan = world.plan(LATER)
+    assert any(line["act"] == "expire_rows" for line in plan.totals["lines"])
+    run(pg_database, "UPDATE jobs SET owner = 'b' WHERE id = 'job-3'")
+    done = world.apply(LATER, plan)
+    assert done.state == "done", done.problems
+    assert {row["id"] for row in world.read()} >= {id for id in EVERY if id % 20 == 3}
+
+
+def test_a_longer_time_is_seen_before_a_detached_month_is_dropped(tmp_path: Path, pg_database: str) -> None:
+    world = filled(tmp_path, pg_database, undo_window="1 s")
+    assert world.apply(LATER).state == "done"
+    assert world.unit().state == "detached"
+    run(pg_database, LONGER)
+    time.sleep(1.1)
+    assert world.apply(None).state == "done"  # type: ignore[arg-type]
+    assert world.unit().state == "removed"
+    assert {row["id"] for row in world.read()} == EVERY
+
+
+def test_a_hold_on_one_row_keeps_a_detached_month_from_being_dropped(tmp_path: Path, pg_database: str) -> None:
+    """K11, G93: the row is org a's, in no file."""
+    world = filled(tmp_path, pg_database, undo_window="1 s")
+    assert world.apply(LATER).state == "done"
+    time.sleep(1.1)
+    plan = world.plan(None)  # type: ignore[arg-type]
+    hold = world.hold(table="public.logs", row_id="job-4")
+    done = world.apply(None, plan)  # type: ignore[arg-type]
+    assert done.counts == {"skipped_held": 1}, done.problems
+    assert world.unit().state == "detached"
+    assert everywhere(world) == EVERY
+    world.home.control.retention.release_hold(hold.id, "ann", "settled")
+    assert world.apply(None).counts == {"deleted": 1}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("said", ['["8", "2024-01-01 12:57:36+00"]', "[8, null]", " JOB-8", "job-8 "])
+def test_a_hold_is_read_as_loosely_for_rows_that_go_without_a_copy(tmp_path: Path, pg_database: str, said: str) -> None:
+    """G93: by a key of several columns, in another case or with blanks around it."""
+    world = filled(tmp_path, pg_database)
+    world.hold(table="public.logs", row_id=said)
+    plan = world.plan(LATER)
+    assert plan.units == 0
+    assert {line["why"] for line in plan.totals["stays"]} == {"held"}
+
+
+def test_a_hold_placed_while_rows_are_leaving_stops_them(
+    tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K11: and the run that goes on spares what would go without a copy."""
+    world = filled(tmp_path, pg_database, remove="rows")
+    real = leaving.delete_rows
+
+    def meanwhile(*args: object, **kwargs: object) -> object:
+        world.hold(table="public.logs", row_id="job-4")
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(leaving, "delete_rows", meanwhile)
+    plan = world.plan(LATER)
+    assert set(world.apply(LATER, plan).counts) == {"skipped_held"}
+    monkeypatch.undo()
+    assert rows(pg_database, "SELECT count(*) FROM public.logs") == [(400,)]
+    unit = world.home.control.archive.take_unit(world.unit().id, "test", 60.0)
+    leaving.leave(world.work(), unit)
+    assert everywhere(world) == EVERY
+    assert rows(pg_database, "SELECT count(*), min(org) FROM public.logs") == [(100, "a")]
+
+
+def test_of_two_times_for_one_organisation_the_longest_holds(tmp_path: Path, pg_database: str) -> None:
+    """G15, G88: in whatever order the table has them; it is listed."""
+    world = LogWorld(tmp_path, pg_database, {"keep": "forever"})
+    more = "INSERT INTO organisations VALUES ('a', 3650), ('b', 90), ('a', 60), ('c', 90)"
+    run(pg_database, "ALTER TABLE organisations DROP CONSTRAINT organisations_pkey", more, FILL.format(rows=400))
+    plan = world.plan(LATER)
+    assert {line["act"] for line in plan.totals["lines"]} == {"archive"}
+    twice = [one["organisation"] for one in plan.totals["invalid"] if "more than once" in one["why"]]
+    assert sorted(twice) == ["a", "b", "c"]
+    assert world.apply(LATER, plan).state == "done"
+    assert {row["id"] for row in world.read()} == EVERY
+
+
+def test_a_plan_is_carried_out_on_its_own_database_only(tmp_path: Path, pg_database: str, copied: Copied) -> None:
+    """G103: the variable leads to a copy of the same shape by the time somebody applies it."""
+    world = filled(tmp_path, pg_database)
+    plan = world.plan(COLD)
+    other = copied()
+    world.home.environment = {**world.home.environment, "DB": other}
+    with pytest.raises(Refused, match="was made on") as caught:
+        world.apply(COLD, plan)
+    assert caught.value.reason == "another_database"
+    assert rows(other, "SELECT count(*) FROM public.logs") == [(400,)]
+
+
+@pytest.mark.parametrize("remove", ["partition", "rows"])
+def test_nothing_leaves_through_a_writer_of_another(
+    tmp_path: Path, pg_database: str, copied: Copied, remove: str
+) -> None:
+    """V10, E06: `write_url_env` is set to a copy; its rows are as alike as can be."""
+    world = filled(tmp_path, pg_database, remove=remove)
+    other = copied()
+    world.home.environment = {**world.home.environment, "WRITER": other}
+    database = world.system.database.model_copy(update={"write_url_env": "WRITER"})
+    world.system = world.system.model_copy(update={"database": database})
+    done = world.apply(COLD)
+    assert set(done.counts) == {"failed"}
+    assert "another database" in str(done.problems)
+    for url in (pg_database, other):
+        assert rows(url, "SELECT count(*) FROM public.logs") == [(400,)]
