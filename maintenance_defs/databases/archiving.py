@@ -63,7 +63,7 @@ class ArchiveDatabase(PostgresDatabase):
     def autocommit(
         self, name: str = "maintenance archive", settings: Mapping[str, str] | None = None
     ) -> Iterator[Connection]:
-        """A session in which each statement is a transaction of its own, as DETACH CONCURRENTLY needs (D60).
+        """A session in which each statement is a transaction of its own, as CREATE INDEX CONCURRENTLY needs (D60).
 
         settings: in force from the start of the session. They travel with the connection, never in a statement:
             behind a pooler a statement's setting would stay for the application (D59, L10).

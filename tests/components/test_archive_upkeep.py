@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from maintenance_defs.databases.archiving import ArchiveDatabase, open_archive_database
 from maintenance_defs.reconcile.run import reconcile
 from tests.components.archive_world import DIARY, Diary
-from tests.components.conftest import LONG_AGO
 from tests.components.test_assets import checks, failures, materialised
 from tests.support.months import execute, part, read, rows
 
@@ -137,7 +135,6 @@ def test_a_file_that_is_gone_cut_or_a_stranger_is_told(diary: Diary) -> None:
     second.unlink()
     stranger = first.with_name("part-000-0000000000000000.parquet")
     stranger.write_bytes(b"x")
-    age(stranger)
     reconcile(diary.system, diary.home, folder=diary.folder)
     passed, severity, why = planned(diary)["store_agrees"]
     assert (passed, severity) == (False, "ERROR")
@@ -208,7 +205,3 @@ def diary_database(diary: Diary) -> ArchiveDatabase:
 
 def part_of(diary: Diary, lower: datetime) -> str:
     return next(one.name for one in read(diary_database(diary)).partitions if one.lower == lower)
-
-
-def age(file: Path) -> None:
-    os.utime(file, (LONG_AGO, LONG_AGO))

@@ -17,7 +17,7 @@ from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases.partitions.sql import ask, qualified
 from maintenance_defs.databases.statements import name_parts
 
-OLDEST_SERVER = 140000  # DETACH CONCURRENTLY came with PostgreSQL 14
+OLDEST_SERVER = 140000  # before it the catalog does not tell a pending detach
 TIME_TYPES = ("timestamp with time zone", "timestamp without time zone", "date")
 _BOUNDS = re.compile(r"FOR VALUES FROM \((?P<lower>MINVALUE|'[^']*')\) TO \((?P<upper>MAXVALUE|'[^']*')\)")
 

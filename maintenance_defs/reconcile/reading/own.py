@@ -7,6 +7,7 @@ its own: no archived file is ever an orphan, and a file whose object is gone is 
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,11 +46,14 @@ def write_own(system: System, home: Home, folder: Path, gone_since: datetime | N
 
     gone_since: when the listings began, which may still show what was removed since.
     """
-    archives = (*system.archives.values(), *system.archived_columns.values())
-    stores = {archive.store for archive in archives}
+    stores = system.archive_stores
+    batches = home.control.archive.kept_objects(system.name, gone_since)
+    first = next(batches, None)
+    if first is None and not stores:
+        return {}
     with TemporaryDirectory(dir=folder) as spool, calculator(Path(spool)) as con:
         kept = Path(spool) / "kept.parquet"
-        write_sorted(home.control.archive.kept_objects(system.name, gone_since), kept, KEPT)
+        write_sorted(chain([] if first is None else [first], batches), kept, KEPT)
         con.execute(f"CREATE VIEW kept AS SELECT * FROM read_parquet({literal(kept)})")
         stores |= {store for (store,) in con.execute("SELECT DISTINCT store FROM kept").fetchall()}
         for store in sorted(stores & set(system.stores)):
