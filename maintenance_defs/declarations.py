@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -107,7 +108,7 @@ def load_systems(root: Path, environment: Mapping[str, str] = os.environ) -> dic
         first = loaded.setdefault(value.name, here)
         if first is not here:
             found.append(f"system {value.name!r} is declared twice: {first.where(('name',))}, {here.where(('name',))}.")
-    found += _overlaps(list(loaded.values()))
+    found += _overlaps(list(loaded.values()), environment)
     if found:
         raise DeclarationError(found)
     return dict(sorted(loaded.items()))
@@ -282,25 +283,46 @@ def _wrong_variables(loaded: LoadedSystem, environment: Mapping[str, str]) -> It
                 yield from said(partial(parse_days, rule.days_env, value), "retention", name, "keep", n, "days_env")
 
 
-def _overlaps(systems: list[LoadedSystem]) -> Iterator[str]:
-    """Scopes of one bucket that hold the same keys, while one of them says that its owner is alone (E04)."""
-    claims: dict[str, list[tuple[Scope, str]]] = {}
+def _overlaps(systems: list[LoadedSystem], environment: Mapping[str, str]) -> Iterator[str]:
+    """Scopes of one place that hold the same keys, while one of them says that its owner is alone (E04).
+
+    One place is one variable, or two that lead to one bucket or into one folder, as far as they are set here.
+    """
+    claims: dict[str, list[tuple[str, Scope, str]]] = {}
     for loaded in systems:
         for name, store in loaded.system.stores.items():
+            place, folder = _place(environment.get(store.url_env, ""), store.url_env)
             for n, scope in enumerate(store.scopes):
                 who = f"{scope.prefix!r} of {loaded.system.name} ({loaded.where(('stores', name, 'scopes', n))})"
-                for other, whose in claims.get(store.url_env, ()):
-                    if (scope.exclusive or other.exclusive) and _overlap(scope, other):
+                below = folder + scope.prefix
+                for other_below, other, whose in claims.get(place, ()):
+                    if (scope.exclusive or other.exclusive) and _overlap(below, other_below):
                         yield (
                             f"scopes {whose} and {who} overlap in {store.url_env}, and one of them is exclusive: "
                             f"it would take the other's objects for orphans. Give each its own prefix, or leave out "
                             f"exclusive in both."
                         )
-                claims.setdefault(store.url_env, []).append((scope, who))
+                claims.setdefault(place, []).append((below, scope, who))
 
 
-def _overlap(one: Scope, other: Scope) -> bool:
-    return one.prefix.startswith(other.prefix) or other.prefix.startswith(one.prefix)
+def _place(location: str, variable: str) -> tuple[str, str]:
+    """(what two locations of one store have in common, the folder there); the variable where it is not set."""
+    try:
+        url = urlsplit(location)
+    except ValueError:  # whoever opens it says what is wrong
+        return variable, ""
+    if not location.strip():
+        return variable, ""
+    if "://" not in location or url.scheme == "file":
+        folder = Path(unquote(url.path) if url.scheme == "file" else location).resolve()
+        return "folders", f"{folder.as_posix().rstrip('/')}/"
+    options = dict(parse_qsl(url.query))
+    endpoint = (options.get("endpoint_url") or options.get("endpoint") or "").rstrip("/")
+    return f"{url.scheme}://{url.netloc}/{url.path.strip('/')} {endpoint}".casefold(), ""
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
 
 
 def _same_cause(one: AnyTrigger, other: AnyTrigger) -> bool:

@@ -140,6 +140,32 @@ def test_scopes_side_by_side_in_one_bucket_are_fine(tmp_path: Path, prefix: str)
     ]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "prefix", "same"),
+    [
+        ("s3://media?region=eu", "s3://media/", "docs/", True),
+        ("s3://media?endpoint_url=https://a.example", "s3://media?endpoint_url=https://b.example", "docs/", False),
+        ("s3://media", "s3://others", "docs/", False),
+        ("/srv/files", "file:///srv/files/", "docs/old/", True),
+        ("/srv/files", "/srv/files/docs", '""', True),
+        ("/srv/files", "/srv/files2", "docs/", False),
+        ("s3://[", "s3://[", "docs/", False),
+    ],
+)
+def test_two_variables_that_lead_to_one_place_are_one_place(
+    tmp_path: Path, one: str, other: str, prefix: str, same: bool
+) -> None:
+    """E04, E05: each of the two systems would take the other's files for orphans."""
+    letters = OTHER.replace("PAPERS_FILES_URL", "LETTERS_FILES_URL").replace("prefix: docs/", f"prefix: {prefix}")
+    root = write(tmp_path, {FILE: PAPERS, "assets/letters/defs.yaml": letters})
+    environment = {"PAPERS_FILES_URL": one, "LETTERS_FILES_URL": other}
+    if not same:
+        assert len(load_systems(root, environment)) == 2
+        return
+    with pytest.raises(DeclarationError, match="one of them is exclusive"):
+        load_systems(root, environment)
+
+
 def test_scopes_that_both_only_report_may_overlap(tmp_path: Path) -> None:
     both = {FILE: PAPERS, "assets/letters/defs.yaml": OTHER}
     both = {name: text.replace(", exclusive: true", "") for name, text in both.items()}

@@ -208,9 +208,36 @@ def test_all_obstacles_are_named_at_once(pg_database: str) -> None:
     assert set(codes(pg_database, "open")) == {"unbounded", "referenced"}
 
 
+def test_a_table_that_is_itself_a_partition_is_left_alone(pg_database: str) -> None:
+    """D56, V10: its own table would still show the month, or not, whatever we say."""
+    months(pg_database, 1)
+    execute(
+        pg_database,
+        "CREATE TABLE everything (LIKE logs) PARTITION BY RANGE (at)",
+        "ALTER TABLE everything ATTACH PARTITION logs FOR VALUES FROM ('2000-01-01') TO ('2100-01-01')",
+    )
+    assert set(codes(pg_database)) == {"is_partition"}
+
+
+def test_rows_of_another_server_are_not_ours_to_remove(pg_database: str) -> None:
+    """V10: a month that is a foreign table, or has one below it."""
+    months(pg_database, 1)
+    execute(
+        pg_database,
+        "ALTER TABLE logs DROP CONSTRAINT logs_pkey",
+        "CREATE FOREIGN DATA WRAPPER nowhere",
+        "CREATE SERVER elsewhere FOREIGN DATA WRAPPER nowhere",
+        "CREATE FOREIGN TABLE far PARTITION OF logs FOR VALUES FROM ('2024-02-01') TO ('2024-03-01') SERVER elsewhere",
+        "CREATE TABLE deep PARTITION OF logs FOR VALUES FROM ('2024-03-01') TO ('2024-04-01') PARTITION BY LIST (job)",
+        "CREATE FOREIGN TABLE deeper PARTITION OF deep DEFAULT SERVER elsewhere",
+    )
+    assert codes(pg_database) == {}
+    assert set(codes(pg_database, "far")) == set(codes(pg_database, "deep")) == {"foreign_tables"}
+
+
 def test_a_transaction_pooler_is_seen(pg_database: str) -> None:
     """D59: two clients whose server sessions change places after every transaction."""
-    direct = open_archive_database(pg_database)
+    direct = months(pg_database, 1)
     with direct.transaction() as connection:
         assert not pooled(connection)
     with transaction_pooler(pg_database) as url:
@@ -223,6 +250,10 @@ def test_a_transaction_pooler_is_seen(pg_database: str) -> None:
                 second.exec_driver_sql("SELECT 1").scalar_one()
             assert len(set(seen)) > 1, "the pooler of this test does not pool"
             assert pooled(first) or pooled(second)
+            # … and stands in the way, whichever of the sessions answers the question.
+            table, partition = read(direct), part(direct, "logs_2024_01")
+            asked = [one.code for session in (first, second) for one in preflight(session, table, partition)]
+            assert "pooler" in asked
 
 
 @contextmanager
