@@ -11,6 +11,7 @@ import pytest
 
 from maintenance_defs.archive import returning
 from maintenance_defs.archive.returning import into_place, put_back
+from maintenance_defs.control.archive import ArchiveState
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases.embedded import EmbeddedPostgres
 from tests.archive.life_world import Killed, LifeWorld
@@ -39,7 +40,7 @@ def dying(before: bool, real: Callable[..., object]) -> Callable[..., object]:
     return step
 
 
-@pytest.mark.parametrize("step", ["_insert", "register_unit"])
+@pytest.mark.parametrize("step", ["_insert", "end_files", "register_unit"])
 @pytest.mark.parametrize("before", [True, False])
 def test_a_month_of_two_parts_is_put_in_place_once_whenever_the_run_is_killed(
     tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch, step: str, before: bool
@@ -47,7 +48,8 @@ def test_a_month_of_two_parts_is_put_in_place_once_whenever_the_run_is_killed(
     """V4: and a second time, after it has left once more."""
     world = two_parts(tmp_path, pg_database)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(returning, step, dying(before, getattr(returning, step)))
+        owner = ArchiveState if step == "end_files" else returning
+        patch.setattr(owner, step, dying(before, getattr(owner, step)))
         into_place(world.work(), world.units(), actor="ann", reason="asked")
     for again in (False, True):
         into_place(world.work(), world.units(), actor="ann", reason="asked")

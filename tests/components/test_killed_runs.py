@@ -33,7 +33,7 @@ from tests.components.conftest import LONG_AGO
 from tests.support.months import rows
 from tests.support.postgres import execute
 
-MONTHS = (1, 2, 3, 4)
+MONTHS = (1, 2, 3)
 POLICY = """\
   retention:
     unwanted:
@@ -131,7 +131,7 @@ def test_a_removal_that_is_killed_goes_on_in_the_next_run(tmp_path: Path, pg_dat
     world = Killing(tmp_path, pg_database, seed)
     plan = plan_archive(world.diary.system, "logs", world.home, run_id="test", only="removal")
     world.approve(plan)
-    world.until_done("logs_removal", plan, deaths=3)
+    world.until_done("logs_removal", plan, deaths=2)
     assert world.deaths
     world.explained(plan)
     assert world.diary.states() == {f"2024-0{n}": "removed" for n in MONTHS}
@@ -154,7 +154,7 @@ def test_a_deletion_that_is_killed_goes_on_in_the_next_run(tmp_path: Path, pg_da
     going = {n for n in range(1, 61) if n % 3 and n % 7}
     assert plan.units == len(going)
     world.approve(plan)
-    world.until_done("unwanted_deletion", plan, deaths=3)
+    world.until_done("unwanted_deletion", plan, deaths=2)
     assert world.deaths
     world.explained(plan)
     live = {int(file.name) for file in (world.drawings / "d").iterdir()}
