@@ -35,11 +35,12 @@ from maintenance_defs.stores.acting import (
 from maintenance_defs.stores.acting_move import move, same_content
 from maintenance_defs.stores.acting_s3_copy import Copier, hash_of, upload_arguments
 from maintenance_defs.stores.acting_s3_look import look
-from maintenance_defs.stores.acting_s3_remove import Remover, sign_by_md5
+from maintenance_defs.stores.acting_s3_remove import Remover
 from maintenance_defs.stores.acting_s3_undo import Undoer, is_copy_of, is_locked
 from maintenance_defs.stores.base import Capabilities
 from maintenance_defs.stores.ranges import MAX_RANGES
 from maintenance_defs.stores.s3 import S3Store, plain, s3_client, s3_facts, said
+from maintenance_defs.stores.s3_bulk import BulkDelete
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
@@ -65,8 +66,9 @@ class S3Acting:
         self._given = capabilities
         self._reads = reading.client
         with reading.answered("opening"):
-            self._writes = s3_client(reading.access, botocore.session.Session(), attempts=1)
-        self._writes.meta.events.register("before-call.s3.DeleteObjects", sign_by_md5)
+            session = botocore.session.Session()
+            self._writes = s3_client(reading.access, session, attempts=1)
+            self._bulk = BulkDelete(reading, session)
         self._lock = threading.Lock()
         self._known: _Found | None = None
 
@@ -154,6 +156,7 @@ class S3Acting:
                 undoer = Undoer(self.reading, copier, versioned=versioned)
                 remover = Remover(
                     self._writes,
+                    self._bulk,
                     self._bucket,
                     partial(self.look, dense=True),
                     self._locked,

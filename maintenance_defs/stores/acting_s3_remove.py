@@ -6,8 +6,6 @@ the same object still there may be asked for again; anything else is said as it 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import random
 import re
 import time
@@ -23,11 +21,11 @@ from maintenance_defs.core.errors import StoreUnavailable
 from maintenance_defs.stores.acting import Done, Look, Seen, unlike
 from maintenance_defs.stores.ranges import MAX_RANGES
 from maintenance_defs.stores.s3 import said
+from maintenance_defs.stores.s3_bulk import BulkDelete, NoAnswer, Refusal
 from maintenance_defs.stores.s3_pages import BUSY, BUSY_CODES
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 PATIENCE_SECONDS = 60.0  # how long one batch may be refused or not answered
 LONGEST_WAIT_SECONDS = 10.0
@@ -48,7 +46,8 @@ class Trouble:
 class Remover:
     """Deletes what is still what was seen.
 
-    look: asks for keys as they are now. locked: whether an object is held by the store (F06).
+    bulk: sends one bulk request. look: asks for keys as they are now.
+    locked: whether an object is held by the store (F06).
     marker: the one delete marker on top of a key, where the bucket keeps versions.
     conditional, conditional_bulk: whether the store holds one delete, or each of a bulk, against an ETag.
     """
@@ -56,6 +55,7 @@ class Remover:
     def __init__(
         self,
         writes: S3Client,
+        bulk: BulkDelete,
         bucket: str,
         look: Callable[[Sequence[str]], Look],
         locked: Callable[[str], bool],
@@ -64,7 +64,7 @@ class Remover:
         conditional: bool,
         conditional_bulk: bool,
     ) -> None:
-        self._writes, self._bucket = writes, bucket
+        self._writes, self._delete_many, self._bucket = writes, bulk, bucket
         self._look, self._locked, self._marker = look, locked, marker
         self._conditional, self._conditional_bulk = conditional, conditional_bulk
         self._bulk_works = True
@@ -148,34 +148,27 @@ class Remover:
         return same
 
     def _bulk(self, todo: list[Seen], done: dict[str, Done]) -> dict[str, Trouble]:
-        asked = {seen.key: seen for seen in todo}
-        entries: list[ObjectIdentifierTypeDef] = [
-            {"Key": seen.key, "ETag": f'"{seen.etag}"'} if self._conditional_bulk and seen.etag else {"Key": seen.key}
-            for seen in todo
-        ]
         try:
-            answer = self._writes.delete_objects(Bucket=self._bucket, Delete={"Objects": entries, "Quiet": False})
-        except ClientError as error:
-            if said(error)[1] in _NO_BULK:
+            answer = self._delete_many([(seen.key, seen.etag if self._conditional_bulk else None) for seen in todo])
+        except Refusal as no:
+            if no.code in _NO_BULK:
                 self._bulk_works = False
                 return self._each(todo, done)
-            return {seen.key: trouble for seen in todo if (trouble := self._refused(seen, error, done))}
+            return {seen.key: trouble for seen in todo if (trouble := self._said_no(seen, no.status, no.code, done))}
+        except NoAnswer as trouble:
+            return dict.fromkeys((seen.key for seen in todo), Trouble(f"no whole answer ({trouble})", lost=True))
         except BotoCoreError as error:
             return {seen.key: trouble for seen in todo if (trouble := _unanswered(seen, error, done))}
-        deleted = {item.get("Key", ""): item for item in answer.get("Deleted", [])}
-        errors = {item.get("Key", ""): item for item in answer.get("Errors", [])}
-        if not asked.keys() >= deleted.keys() | errors.keys() or deleted.keys() & errors.keys():
+        deleted, errors = answer.deleted, answer.errors
+        asked = {seen.key for seen in todo}
+        if not asked >= deleted.keys() | errors.keys() or deleted.keys() & errors.keys():
             return dict.fromkeys(asked, Trouble("the answer names other keys than were asked for", lost=True))
         troubles = {}
         for seen in todo:
             if seen.key in deleted:
-                marker = (
-                    deleted[seen.key].get("DeleteMarkerVersionId") if deleted[seen.key].get("DeleteMarker") else None
-                )
-                done[seen.key] = Done(seen.key, "deleted", None, _undo(marker, seen))
+                done[seen.key] = Done(seen.key, "deleted", None, _undo(deleted[seen.key], seen))
             elif seen.key in errors:
-                code = errors[seen.key].get("Code", "")
-                if trouble := self._said_no(seen, 0, code if code.isalnum() else "", done):
+                if trouble := self._said_no(seen, 0, errors[seen.key], done):
                     troubles[seen.key] = trouble
             else:  # neither deleted nor refused: never taken for success
                 troubles[seen.key] = Trouble("the answer does not name it", lost=True)
@@ -234,11 +227,3 @@ def _undo(marker: str | None, seen: Seen) -> dict[str, str] | None:
         return None
     undo = {"kind": "marker", "marker_id": marker}
     return undo | {"version_id": seen.version_id} if seen.version_id else undo
-
-
-def sign_by_md5(params: dict[str, Any], **_: object) -> None:
-    """For `before-call.s3.DeleteObjects`: the checksum that every server knows, not only AWS's newer ones."""
-    body = params["body"]
-    digest = hashlib.md5(body if isinstance(body, bytes) else body.encode(), usedforsecurity=False).digest()
-    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
-    params["context"].pop("checksum", None)

@@ -89,7 +89,7 @@ class S3Store:
         endpoint = self.client.meta.endpoint_url
         self.identity = f"{endpoint}/{self._name}"
         self.display_url = f"s3://{self._name}" + (f"?endpoint_url={endpoint}" if access.endpoint_url else "")
-        self._http = _pool(endpoint, session.get_config_variable("ca_bundle"))
+        self.http = _pool(endpoint, session.get_config_variable("ca_bundle"))
         self._bucket_seen = -BUCKET_SEEN_SECONDS
 
     def list(self, *, after: str | None = None, until: str | None = None) -> Iterator[pa.RecordBatch]:
@@ -102,7 +102,7 @@ class S3Store:
             with self.answered("signing"):
                 return self.client.generate_presigned_url("list_objects_v2", asks, SIGNATURE_SECONDS)
 
-        yield from bounded(read_pages(sign, self._http, self.display_url), after, until, self.display_url)
+        yield from bounded(read_pages(sign, self.http, self.display_url), after, until, self.display_url)
 
     def head(self, key: str) -> ObjectFacts | None:
         """Raises StoreDenied where the store will not say: neither there nor gone (F20)."""
