@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -16,16 +15,15 @@ import pyarrow as pa
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention.lease import PlanRow
 from maintenance_defs.control.retention.ledger import SUCCESS
-from maintenance_defs.reconcile.calculator import calculator, literal, one
+from maintenance_defs.reconcile.calculator import calculator, literal
 from maintenance_defs.retention.choosing import STEPS_FILE
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNIT_STAYS = "another step of its unit was refused or failed"
-FETCHED_ROWS = 5000
 FINAL = (*SUCCESS, "skipped_changed", "skipped_referenced", "skipped_held", "skipped_kept")  # not tried again
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One line of a plan: `number` counts within its unit."""
 
     unit: int
@@ -55,11 +53,7 @@ class Step:
         return self.act, self.table_name, self.row_id
 
 
-_REPEATED = [
-    place
-    for place, one in enumerate(fields(Step))
-    if one.name in ("act", "store", "table_name", "detail", "reason", "tenant")
-]
+_REPEATED = ("act", "store", "table_name", "detail", "reason", "tenant")
 _STEP_COLUMNS = (
     "unit, (row_number() OVER (PARTITION BY unit ORDER BY position, store, key, table_name, row_id) - 1)::INTEGER "
     "AS number, position, act, store, key, size_bytes, modified_at, etag, table_name, row_id, detail, reason, tenant"
@@ -149,30 +143,33 @@ class Work:
 
     def todo(self, units: int, after: int) -> tuple[list[Step], dict[tuple[int, int], str]]:
         """Steps of the next units above `after` that have some left to do; and what their other steps came to."""
-        first, last = one(
-            self._con,
+        [(first, last)] = self._con.execute(
             "SELECT min(unit), max(unit) FROM open, (SELECT count(*) AS before FROM open WHERE unit <= $after) "
             "WHERE place > before AND place <= before + $units",
             {"after": after, "units": units},
-        )
+        ).fetchall()
         if first is None:
             return [], {}
-        cursor = self._con.execute(
+        found = self._con.sql(
             f"""
-            SELECT p.*, o.outcome FROM planned p SEMI JOIN open USING (unit) LEFT JOIN outcome o USING (unit, number)
+            SELECT p.* REPLACE (epoch_us(modified_at) AS modified_at), o.outcome
+            FROM planned p SEMI JOIN open USING (unit) LEFT JOIN outcome o USING (unit, number)
             WHERE unit BETWEEN {first:d} AND {last:d} ORDER BY unit, position, number
             """
-        )
-        steps: list[Step] = []
-        known: dict[tuple[int, int], str] = {}
-        shared: dict[Any, Any] = {}  # equal texts as one object
-        while rows := cursor.fetchmany(FETCHED_ROWS):
-            for *values, outcome in rows:
-                for place in _REPEATED:
-                    values[place] = shared.setdefault(values[place], values[place])
-                steps.append(Step(*values))
-                if outcome is not None:
-                    known[steps[-1].unit, steps[-1].number] = outcome
+        ).to_arrow_table()
+        columns = {
+            name: found[name].to_pylist() for name in ("unit", "number", "position", "key", "size_bytes", "row_id")
+        }
+        columns |= {name: _shared(found[name]) for name in Step._fields if name not in columns}
+        columns["modified_at"] = [
+            None if at is None else EPOCH + timedelta(microseconds=at) for at in columns["modified_at"]
+        ]
+        steps = list(map(Step._make, zip(*(columns[name] for name in Step._fields), strict=True)))
+        known = {
+            (step.unit, step.number): outcome
+            for step, outcome in zip(steps, _shared(found["outcome"]), strict=True)
+            if outcome is not None
+        }
         return steps, known
 
     def counts(self) -> dict[str, int]:
@@ -247,6 +244,13 @@ class Work:
             f"LEFT JOIN outcome o USING (unit, number) ORDER BY unit, number) TO {literal(path)} "
             "(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
         )
+
+
+def _shared(column: pa.ChunkedArray) -> list[Any]:
+    """Equal values as one object."""
+    coded = column.combine_chunks().dictionary_encode()
+    values = [*coded.dictionary.to_pylist(), None]
+    return [values[place] for place in coded.indices.fill_null(len(values) - 1).to_pylist()]
 
 
 _AWAY = """

@@ -7,11 +7,12 @@ did not go, and an object comes back when its row turns out to be needed after a
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -43,6 +44,7 @@ FIRST_BATCH, MAX_BATCH = 1000, 30_000  # units; the larger, the more memory
 ASKING_SHARE = 0.25  # of the time of a batch may go into asking again; batches grow until it does
 BATCH_SECONDS = 60.0  # … but what was asked must not be older than this when it is used
 MAX_GROWTH = 8.0  # from one batch to the next: small ones tell little about large ones
+COLLECT_AFTER = 100_000  # objects, instead of 700; about 20 MB if all of them were circles
 ERROR_BUDGET, ERROR_PERCENT = 20, 20.0  # so many failures, and so large a share, stop the run (H10)
 
 Progress = Callable[[int], None]
@@ -133,7 +135,8 @@ def execute(
         try:
             settle(actor, log)
             work.remember(state.acts(plan_id))
-            stopped = _run(actor, work, listings, timings, progress, log, clock, lease_seconds, units_per_batch)
+            with _fewer_collections():
+                stopped = _run(actor, work, listings, timings, progress, log, clock, lease_seconds, units_per_batch)
             restored = restore_late_references(actor, work, listings, log)
         except BaseException as error:  # also a cancelled run: what was begun is settled before the plan is given back
             with suppress(MaintenanceError, sa.exc.SQLAlchemyError):
@@ -154,6 +157,17 @@ def execute(
     return Execution(
         state.plan(plan_id), ended, counts, by_kind, problems, restored, stopped, round(time.monotonic() - began, 3)
     )
+
+
+@contextmanager
+def _fewer_collections() -> Iterator[None]:
+    """A batch makes a million small objects and no circles: to look for some so often costs a sixth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def take_up_lapsed(

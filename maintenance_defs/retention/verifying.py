@@ -29,7 +29,7 @@ from maintenance_defs.retention.evidence import Evidence, take_evidence
 from maintenance_defs.stores.acting import ActingStore, Seen, changed
 from maintenance_defs.stores.base import ObjectFacts
 
-LOOK_BATCH, LOOKING = 2000, 12  # keys of one look; looks at once, with a connection each
+LOOK_BATCH, LOOKING = 2000, 16  # keys of one look; looks at once, with a connection each
 LOOKED = pa.schema([pa.field("store", pa.string()), *INVENTORY])
 
 
@@ -217,6 +217,8 @@ def _why_not(
     if isinstance(now, ObjectFacts):
         if step.size_bytes is None:
             return "skipped_changed", "the object was not there when the plan was made"
+        if step.etag and (now.etag, now.size_bytes, now.modified_at) == (step.etag, step.size_bytes, step.modified_at):
+            return None
         seen = Seen(step.key or "", step.size_bytes, step.modified_at, step.etag)
         if different := changed(seen, now):
             return "skipped_changed", f"changed since the plan: {different}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,7 @@ from maintenance_defs.stores.s3 import S3Store
 
 DENSE_KEYS = 20  # fewer are cheaper to ask for one by one than a page of a listing
 SPARSE_ROWS = 20  # a range with more listed rows for each key asked for is not dense
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 STRIKES = 16  # so many unanswered HEADs, and the store counts as down for the rest of one look
 
 
@@ -47,14 +49,19 @@ def look(store: S3Store, keys: Sequence[str], *, dense: bool = False) -> Look:
 def _list_range(store: S3Store, keys: Sequence[str], found: Look) -> None:
     """What one listing from the first to the last key shows of them; gives up where the range is sparse."""
     ordered = sorted(keys)  # Python's order of text is that of its UTF-8 bytes
-    found[ordered[0]] = look(store, ordered[:1])[ordered[0]]  # a range begins behind its first key
+    after = _before(ordered[0])
+    if after is None:
+        found[ordered[0]] = look(store, ordered[:1])[ordered[0]]
     wanted = pa.array(ordered, pa.string())
     rows = 0
     try:
-        for batch in store.list(after=ordered[0], until=ordered[-1]):
+        for batch in store.list(after=after or ordered[0], until=ordered[-1]):
             hits = batch.filter(pc.and_(pc.is_in(batch["key"], wanted), pc.is_null(batch["mark"])))
-            for row in hits.to_pylist():
-                found[row["key"]] = ObjectFacts(row["key"], row["size_bytes"], row["modified_at"], row["etag"])
+            times = hits["modified_at"].cast(pa.int64()).to_pylist()  # pyarrow would look up the zone of each
+            instants = [None if at is None else EPOCH + timedelta(microseconds=at) for at in times]
+            here = hits["key"].to_pylist()
+            columns = (here, hits["size_bytes"].to_pylist(), instants, hits["etag"].to_pylist())
+            found.update(zip(here, map(ObjectFacts, *columns), strict=True))
             rows += batch.num_rows
             if rows > 1000 + SPARSE_ROWS * len(ordered):
                 return
@@ -62,3 +69,9 @@ def _list_range(store: S3Store, keys: Sequence[str], found: Look) -> None:
         return
     except StoreUnavailable as error:  # nothing is concluded about what was not read
         found |= {key: error for key in ordered if key not in found}
+
+
+def _before(key: str) -> str | None:
+    """A text that lies just before `key`: a range begins behind its first key. None where it takes more than ASCII."""
+    last = key[-1]
+    return f"{key[:-1]}{chr(ord(last) - 1)}~" if "!" < last <= "~" else None

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 60.0  # how long one batch may be refused or not answered
 LONGEST_WAIT_SECONDS = 10.0
 BULK_OBJECTS = 1000  # what S3 takes in one request
+AT_ONCE = 2  # requests of one act; acts are in flight beside each other as well
 _NO_BULK = frozenset({"MalformedXML", "NotImplemented", "MethodNotAllowed"})
 # Control characters, and spaces at the ends, do not survive every server's XML: then another key would go.
 _PLAIN = re.compile(r"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]+(?<!\s)")
@@ -72,16 +73,20 @@ class Remover:
     def remove(self, objects: Sequence[Seen], *, checked: bool) -> dict[str, Done]:
         """checked: no look before the first request, and bulk requests also where they carry no condition."""
         done: dict[str, Done] = {}
-        for start in range(0, len(objects), BULK_OBJECTS):
-            batch = list(objects[start : start + BULK_OBJECTS])
-            if not checked:
-                batch = self._unchanged(batch, done)
-            singly = self._conditional and not self._conditional_bulk and not checked
-            alone = [seen for seen in batch if singly or not _PLAIN.fullmatch(seen.key)]
-            apart = {seen.key for seen in alone}
-            self._batch([seen for seen in batch if seen.key not in apart], done, one_by_one=False)
-            self._batch(alone, done, one_by_one=True)
+        parts = [list(objects[start : start + BULK_OBJECTS]) for start in range(0, len(objects), BULK_OBJECTS)]
+        with ThreadPoolExecutor(AT_ONCE, "removing") as threads:
+            for _ in threads.map(lambda part: self._remove(part, done, checked=checked), parts):
+                pass  # each fills `done` with its own keys; an error is raised here
         return done
+
+    def _remove(self, batch: list[Seen], done: dict[str, Done], *, checked: bool) -> None:
+        if not checked:
+            batch = self._unchanged(batch, done)
+        singly = self._conditional and not self._conditional_bulk and not checked
+        alone = [seen for seen in batch if singly or not _PLAIN.fullmatch(seen.key)]
+        apart = {seen.key for seen in alone}
+        self._batch([seen for seen in batch if seen.key not in apart], done, one_by_one=False)
+        self._batch(alone, done, one_by_one=True)
 
     def _unchanged(self, batch: Sequence[Seen], done: dict[str, Done]) -> list[Seen]:
         """Those that are as they were seen, with their version; the others get their outcome."""
@@ -155,8 +160,8 @@ class Remover:
                 self._bulk_works = False
                 return self._each(todo, done)
             return {seen.key: trouble for seen in todo if (trouble := self._said_no(seen, no.status, no.code, done))}
-        except NoAnswer as trouble:
-            return dict.fromkeys((seen.key for seen in todo), Trouble(f"no whole answer ({trouble})", lost=True))
+        except NoAnswer as error:
+            return dict.fromkeys((seen.key for seen in todo), Trouble(f"no whole answer ({error})", lost=True))
         except BotoCoreError as error:
             return {seen.key: trouble for seen in todo if (trouble := _unanswered(seen, error, done))}
         deleted, errors = answer.deleted, answer.errors

@@ -1,14 +1,14 @@
 """No ledger, no act; and what was written stays what it was: I11, I07, H07, H08, H09, G11."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from maintenance_defs.control.database import Control
 from maintenance_defs.control.retention import ACTS, Broken, PlanRow, Window
-from maintenance_defs.control.retention.chain import hash_of
+from maintenance_defs.control.retention.chain import dump, hash_of
 from maintenance_defs.control.retention.tables import act, chain
 from maintenance_defs.core.errors import LeaseLost, Refused
 
@@ -219,3 +219,24 @@ def test_a_plan_that_was_never_claimed_has_no_ledger(at_noon: Control) -> None:
     plan = make_plan(at_noon)
     with pytest.raises(LeaseLost, match="it is planned"):
         at_noon.retention.intents(plan.id, "run1", [step(0)])
+
+
+def test_a_ledger_of_an_earlier_version_still_verifies() -> None:
+    """I11: what is hashed, and how it is written, never changes; the hash was taken down once."""
+    row = {
+        "system": "shop", "number": 7, "plan_id": "p1", "seq": 3, "phase": "intent", "actor": 'Ådä\0"\\', "unit": 5,
+        "step": 0, "act": "delete", "kind": "object", "store": "files", "key": "in/ø\u2028\U0001f600.bin",
+        "key_hash": "0" * 32, "table": None, "row_id": None, "size_bytes": 2**40, "tenant": "t", "of_plan": None,
+        "of_seq": None, "outcome": None, "detail": None, "prev_hash": "a" * 64,
+        "at": datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), "purge_at": None,
+        "evidence": dump({"b": datetime(2026, 1, 2, tzinfo=UTC), "a": None}), "undo": None,
+    }  # fmt: skip
+    assert hash_of(row) == "9c155811c54115c27700f8558bba2c83d50cf9deafc2c4b4bbfe6232f805cd84"
+
+
+def test_many_rows_are_hashed_as_each_alone(at_noon: Control) -> None:
+    carry_out(at_noon, claimed(at_noon, units=3), [step(0), step(1, key='"ü"\0', tenant="t"), row_step(2)])
+    with at_noon._engine.connect() as connection:
+        rows = connection.execute(sa.select(act)).mappings().all()
+    assert len(rows) == 6
+    assert [hash_of(row) for row in rows] == [row["hash"] for row in rows]

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from itertools import repeat
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 import sqlalchemy as sa
@@ -144,7 +145,15 @@ def _texts(columns: Mapping[str, Any], count: int) -> Iterator[tuple[str, str]]:
 
 
 def _cells(values: Any, text: Callable[[Any], str]) -> Any:
-    return [text(value) for value in values] if isinstance(values, list) else text(values)
+    if not isinstance(values, list):
+        return text(values)
+    if text is _json:  # the same, without a call of ours for each
+        kinds = set(map(type, values))
+        if kinds == {str}:
+            return list(map(encode_basestring_ascii, values))
+        if kinds == {int}:
+            return list(map(repr, values))
+    return [text(value) for value in values]
 
 
 def erase(connection: sa.Connection, plan_id: str, seq: int) -> None:
@@ -214,13 +223,12 @@ def _digest(text: str) -> str:
 
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=_instant)
-_TEXT = json.JSONEncoder()
 
 
 def _json(value: str | int | None) -> str:
     if value is None:
         return "null"
-    return repr(value) if type(value) is int else _TEXT.encode(value)
+    return encode_basestring_ascii(value) if isinstance(value, str) else repr(value)
 
 
 def _instant_json(at: Any) -> str:

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -76,6 +77,10 @@ class Intent:
     tenant: str | None = None
     purge_at: datetime | None = None  # what is quarantined may be made final from then on
     of: tuple[str, int] | None = None  # (plan_id, seq) of the quarantine entry that is restored or purged
+
+
+SAME = ("unit", "step", "act", "kind", "store", "key", "table", "row_id", "size_bytes", "tenant", "purge_at")
+_SAME_OF = attrgetter(*SAME)  # columns of the ledger that an intent has under the same name
 
 
 @dataclass(frozen=True)
@@ -220,8 +225,7 @@ def record_intents(
     end = chain.lock(connection, system)  # always before the registry: no two writers wait for each other
     first = chain.next_seq(connection, plan_id)
     registry.take(connection, system, plan_id, steps, first, now, until)
-    same = ("unit", "step", "act", "kind", "store", "key", "table", "row_id", "size_bytes", "tenant", "purge_at")
-    columns = {name: [getattr(one, name) for one in steps] for name in same}
+    columns: dict[str, Any] = dict(zip(SAME, map(list, zip(*map(_SAME_OF, steps), strict=True)), strict=bool(steps)))
     seqs = list(range(first, first + len(steps)))
     of = [one.of or (None, None) for one in steps]
     columns |= {
@@ -369,8 +373,7 @@ def among(column: Any, values: Sequence[int], size: int = 500) -> Iterator[sa.Co
 
 def _intent(row: Any) -> Intent:
     of = None if row.of_plan is None else (row.of_plan, row.of_seq)
-    same = ("unit", "step", "act", "kind", "store", "key", "table", "row_id", "size_bytes", "tenant", "purge_at")
-    return Intent(**{name: row._mapping[name] for name in same}, evidence=chain.load(row.evidence), of=of)
+    return Intent(**{name: row._mapping[name] for name in SAME}, evidence=chain.load(row.evidence), of=of)
 
 
 def _in_window(system: str, policy: str | None, since: datetime, but: str | None, *columns: Any) -> sa.Select[Any]:
