@@ -4,10 +4,11 @@
 
 A small S3 endpoint of this file (a process of its own, so that no store's own slowness stands in the way)
 holds the same objects in one bucket for each method:
-    bulk         boto3 delete_objects, 1000 keys a call, nothing asked: the floor
+    bulk         boto3 delete_objects, 1000 keys a call, one call after the other, nothing asked: the floor
     head+delete  boto3, one HEAD and one DELETE per object, eight threads: what careful scripts do (on at most 1000)
     ours         an approved plan executed: references asked again, objects looked at again, holds, intents and
                  outcomes in the hash-chained ledger; act: delete
+Ours has several requests under way at once, which the floor has not: with a distant store that is an advantage.
 The application's table (SQLite) names as many other objects as go. The checks may cost less than 30 % over
 the floor. With --latency-ms the endpoint waits before each answer, as a distant store does. Each method runs in
 a process of its own; the plan is made in another one, and is not measured.
