@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from maintenance_defs.core.quantities import Duration, format_duration, parse_duration
 from maintenance_defs.core.vocabulary import Declared, EnvName, Name, Sql, Strings, Word, Words, template_columns
@@ -93,6 +93,25 @@ class Encryption(Declared):
     key_env: EnvName  # 32 random bytes, base64
 
 
+class Iceberg(Declared):
+    """An Iceberg table of the months that have left their table, made of the very files of the archive."""
+
+    catalog_env: EnvName  # sqlite:///…, postgresql+psycopg2://…, or https://… of a REST catalogue
+    table: Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)+$")]  # 'logs.execution_log'
+    path: Word | None = None  # of the table's own metadata, in the archive's store: 'iceberg/logs.execution_log/'
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        _safe_path(self.folder, ())
+        if not self.folder.endswith("/"):
+            raise ValueError(f"path {self.folder!r} must end in '/'; the metadata gets a folder of its own")
+        return self
+
+    @property
+    def folder(self) -> str:
+        return self.path or f"iceberg/{self.table}/"
+
+
 class _Shared(Declared):
     """What both kinds of archive say."""
 
@@ -166,6 +185,7 @@ class Archive(_Shared):
     undo_window: timedelta = timedelta(days=7)  # a detached month can be put back so long before it is dropped
     months_ahead: Annotated[int, Field(ge=0, le=36)] = 3
     partition_name: Word | None = None  # of months made ahead: '{table}_p{year}_{month}'
+    iceberg: Iceberg | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -191,6 +211,12 @@ class Archive(_Shared):
             raise ValueError("encryption: keys are the organisations'; it needs layout: per_org")
         if self.catalogue is not None and self.lookup is None and "value" in self.catalogue.columns.values():
             raise ValueError("catalogue: value is the one of lookup; declare lookup")
+        if self.iceberg is not None and self.class_ == "phi":
+            raise ValueError("iceberg: who reads class phi is put on record, and readers of an Iceberg table are not")
+        if self.iceberg is not None and isinstance(self.encryption, Encryption):
+            raise ValueError("iceberg: its readers have no keys of encrypted files; encryption: store does not hinder")
+        if self.iceberg is not None and re.search(r"[?#]", self.path + self.iceberg.folder):
+            raise ValueError("iceberg: its readers take '?' and '#' in a path for something else")
         named = self.partition_name
         if named is not None and not re.fullmatch(r"\{table\}[^{}]*\{year\}[^{}]*\{month\}[^{}]*", named):
             raise ValueError(
@@ -267,7 +293,34 @@ def check_archives(system: System) -> None:
                             f"{at}.holds: check {check!r} must find rows of {archive.table} by {archive.id}, by where "
                             f"alone"
                         )
-            elif any(p.select.rows == archive.table and p.act.rows for p in system.retention.values()):
+                continue
+            _check_iceberg(system, at, archive)
+            if any(p.select.rows == archive.table and p.act.rows for p in system.retention.values()):
                 raise ValueError(
                     f"{at}.table: a retention policy deletes rows of {archive.table} too; one may, not both"
                 )
+
+
+def _check_iceberg(system: System, at: str, archive: Archive) -> None:
+    """Its metadata must lie where nothing else is kept: what is no archive could be taken for an orphan."""
+    if archive.iceberg is None:
+        return
+    folder, declared = archive.iceberg.folder, system.stores[archive.store]
+    for scope in declared.scopes:
+        if scope.class_ != "archive" and (folder.startswith(scope.prefix) or scope.prefix.startswith(folder)):
+            raise ValueError(
+                f"{at}.iceberg.path: {folder!r} lies in the scope {scope.prefix!r} of class {scope.class_}, whose "
+                f"objects may be taken for orphans; put it elsewhere"
+            )
+    others: list[tuple[str, Archive | ColumnArchive]] = [*system.archives.items(), *system.archived_columns.items()]
+    for name, other in others:
+        fixed = other.path.split("{")[0]
+        if other.store == archive.store and (folder.startswith(fixed) or fixed.startswith(folder)):
+            raise ValueError(f"{at}.iceberg.path: {folder!r} and the files of {name} lie in one another")
+        theirs = other.iceberg if isinstance(other, Archive) and other is not archive else None
+        if theirs is None:
+            continue
+        if (theirs.catalog_env, theirs.table) == (archive.iceberg.catalog_env, archive.iceberg.table):
+            raise ValueError(f"{at}.iceberg.table: {theirs.table} is the table of {name} already")
+        if other.store == archive.store and (folder.startswith(theirs.folder) or theirs.folder.startswith(folder)):
+            raise ValueError(f"{at}.iceberg.path: {folder!r} and that of {name} lie in one another")
