@@ -19,7 +19,7 @@ from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.exporting import Work
 from maintenance_defs.archive.holding import Holding, held_rows
 from maintenance_defs.archive.objects import open_archive_store
-from maintenance_defs.archive.registering import register_unit
+from maintenance_defs.archive.registering import announce_unit
 from maintenance_defs.archive.replacing import LEASE_SECONDS, WRITTEN_AGAIN, write_again
 from maintenance_defs.archive.survey import Survey, survey
 from maintenance_defs.control.archive import FileRow, Group, UnitRow
@@ -44,7 +44,7 @@ class Swept:
     failed: list[tuple[str, str]] = field(default_factory=list)
 
 
-def expire_file(work: Work, lines: Sequence[Mapping[str, Any]], *, publish: Publish = register_unit) -> Done:
+def expire_file(work: Work, lines: Sequence[Mapping[str, Any]], *, publish: Publish = announce_unit) -> Done:
     """Carry out the lines of one file: the rows of these organisations go, where their time is still over now.
 
     Outcomes: deleted (whole, and seen to be gone), set (written again without them; the old object goes with a later
@@ -158,7 +158,7 @@ def _rewrite(
 # -- what was left over
 
 
-def sweep(work: Work, *, grace: timedelta = READER_GRACE, publish: Publish = register_unit) -> Swept:
+def sweep(work: Work, *, grace: timedelta = READER_GRACE, publish: Publish = announce_unit) -> Swept:
     """Remove the objects of files that ended: superseded ones after `grace`, expired ones that a kill or a lock left,
     and those of a rewriting that was broken off. One that fails leaves the others to go on."""
     state, swept = work.home.control.archive, Swept()

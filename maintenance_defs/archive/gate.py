@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.expiring import expire_file, sweep
 from maintenance_defs.archive.exporting import LEFT, Work, catalogue_unit, unit_of
+from maintenance_defs.archive.iceberg import keep_up
 from maintenance_defs.archive.leaving import agree, drop, go_on, leave
 from maintenance_defs.archive.periods import read_periods
 from maintenance_defs.archive.planning import by_unit, find_any, find_archive, read_items
@@ -128,6 +129,7 @@ def execute(
     run.end(done.state, None if done.state == "done" else " ".join(list(why)[:3]))
     if plan.policy in system.archives:
         _sweep(work)
+        _keep_up(work)
     done.plan, done.seconds = state.plan(plan_id), round(time.monotonic() - began, 3)
     return done
 
@@ -181,6 +183,7 @@ def run_archive(
             log(str(error))
             first = first or error
         progress(1)
+    _keep_up(work)
     if first is not None:
         raise first
     return units
@@ -275,6 +278,7 @@ class _Run:
             go_on(work, mine)
             agreed = {one["organisation"]: one["rows"] for one in lines if one["act"] == "expire_rows"}
             unit = leave(work, agree(work, catalogue_unit(work, mine), agreed))
+            _keep_up(work)
             if unit.state == "detached" and not work.archive.undo_window:
                 unit = drop(work, unit)
         return ("moved" if unit.state == "detached" else "deleted"), None
@@ -351,6 +355,11 @@ def _sweep(work: Work) -> None:
             work.log(f"{key} could not be removed: {why}")
     except MaintenanceError as error:
         work.log(f"Left-over objects were not looked at: {error}")
+
+
+def _keep_up(work: Work) -> None:
+    """The archive is right already; a table of it that is not yet is told, and put right by the next run."""
+    keep_up(work.system, work.name, work.home, work.log)
 
 
 def _remember_periods(work: Work, archive: AnyArchive, items: Sequence[Line]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from maintenance_defs.archive.doors import archive_database
+from maintenance_defs.archive.iceberg import compare
 from maintenance_defs.archive.months import how_to_retry
 from maintenance_defs.archive.planning import find_archive
 from maintenance_defs.control.home import Home
@@ -28,6 +29,9 @@ SIGNS = {
     "months_ahead": "Partitions exist for the months to come, as many as declared.",
     "nothing_stopped": "No month stopped on its way; those that did say why and how to go on.",
 }
+
+PUBLISHED = "iceberg"
+PUBLISHED_WORDS = "The Iceberg table names exactly the files of the months that have left their table."
 
 
 @dataclass(frozen=True)
@@ -116,3 +120,27 @@ def _stopped(system: System, name: str, home: Home) -> Sign:
     stopped = [unit for unit in home.control.archive.units(system.name, name) if unit.message]
     said = [f"{u.words()} stopped at {u.state}: {u.message} {how_to_retry(system, name, u.label)}." for u in stopped]
     return Sign("nothing_stopped", tuple(said), {"stopped": len(stopped)})
+
+
+def published(system: System, name: str, home: Home) -> Sign:
+    """How the archive's Iceberg table stands. Raises as `iceberg.compare`: then nothing is known."""
+    found = compare(system, name, home)
+    said: list[str] = []
+    if not found.well:
+        what = "is not there" if not found.exists else "; ".join(
+            [*found.other, *(f"{one} is not in it" for one in found.missing[:3]),
+             *(f"{one} is in it and should not be" for one in found.extra[:3])]
+        )  # fmt: skip
+        said.append(
+            f"Iceberg table {found.table}: {what}. The archive itself is right: maintain archive publish {system.name} "
+            f"{name}."
+        )
+    said += [
+        f"{one.file.key} cannot be read through Iceberg: {one.why}. maintain archive query reads it."
+        for one in found.left_out
+    ]
+    numbers: dict[str, int | float | str] = {
+        "files": found.files, "missing": len(found.missing), "extra": len(found.extra),
+        "left_out": len(found.left_out),
+    }  # fmt: skip
+    return Sign(PUBLISHED, tuple(said), numbers, severe=not found.well)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from maintenance_defs.archive.cataloguing import Entry, entry_id, remove_catalogue, write_catalogue
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.exporting import Work
+from maintenance_defs.archive.iceberg import publish
 from maintenance_defs.control.archive import FileRow, UnitRow
 
 
@@ -27,6 +28,17 @@ def register_unit(work: Work, unit: UnitRow) -> None:
     with archive_database(work.system, work.home, write=True).transaction() as connection:
         remove_catalogue(connection, catalogue, _ids(work, ended))
         write_catalogue(connection, catalogue, _entries(work, live))
+
+
+def announce_unit(work: Work, unit: UnitRow) -> None:
+    """Make every other catalogue say what ours says of a unit: the application's own, and the Iceberg table.
+
+    What has ended is named by neither of them afterwards, so that its object may go (V11). Raises like `register_unit`
+    and `iceberg.publish`.
+    """
+    register_unit(work, unit)
+    if work.archive.iceberg is not None:
+        publish(work.system, work.name, work.home)
 
 
 def _ids(work: Work, files: Sequence[FileRow]) -> Iterator[str]:

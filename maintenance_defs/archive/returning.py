@@ -18,6 +18,7 @@ from maintenance_defs.archive.copies import comment_of
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.encryption import FileEncryption, decryption_for
 from maintenance_defs.archive.exporting import Work, spool
+from maintenance_defs.archive.iceberg import keep_up
 from maintenance_defs.archive.objects import fetch, open_archive_store
 from maintenance_defs.archive.registering import register_unit
 from maintenance_defs.archive.rows.columns import columns_of, read_columns
@@ -71,6 +72,7 @@ def put_back(work: Work, unit: UnitRow, *, actor: str, reason: str) -> Reattache
         state.advance(unit.id, work.owner, "catalogued", left_at=None)
     finally:
         state.leave_unit(unit.id, work.owner)
+    keep_up(work.system, work.name, work.home, work.log)
     return done
 
 
@@ -165,6 +167,7 @@ def into_place(work: Work, units: list[UnitRow], *, actor: str, reason: str) -> 
         state.end_files([file.id for file in files], "superseded", said)
         register_unit(work, unit)
         state.leave_unit(unit.id, work.owner)
+    keep_up(work.system, work.name, work.home, work.log)
     with database.transaction() as connection:
         act(connection, f"DROP TABLE IF EXISTS {qualified(SCHEMA, name)} RESTRICT")
     return Restored(work.archive.table.partition(".")[0], work.archive.table, rows, 0, None)

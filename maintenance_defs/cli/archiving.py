@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from maintenance_defs.core.errors import MaintenanceError
 
 ARCHIVE_VERBS: Mapping[str, Mapping[str, str]] = {
-    "Write": {"run": "archiving", "status": "archiving"},
+    "Write": {"run": "archiving", "status": "archiving", "publish": "archive_publishing"},
     "Read": {
         "get": "archive_reading",
         "query": "archive_reading",
@@ -177,7 +177,11 @@ def _run(
 @system_argument
 @click.argument("archive_name", metavar="[ARCHIVE]", required=False)
 @as_of_option
-@click.option("--fail-on-findings", is_flag=True, help="Exit with 1 if a month stopped or a detach is not finished.")
+@click.option(
+    "--fail-on-findings",
+    is_flag=True,
+    help="Exit with 1 if a month stopped, a detach is not finished, or an Iceberg table is not right.",
+)
 @verb
 def status(name: str, archive_name: str | None, as_of: datetime | None, fail_on_findings: bool, as_json: bool) -> int:
     """Say of each month of ARCHIVE how far it came, how large it was and is, what is next and when, and why it stopped;
@@ -186,6 +190,7 @@ def status(name: str, archive_name: str | None, as_of: datetime | None, fail_on_
     Without ARCHIVE, of every one that SYSTEM declares. Exits with 1 where the database could not be asked.
     """
     from maintenance_defs.core.errors import Refused
+    from maintenance_defs.reporting.archive_iceberg import iceberg_facts
     from maintenance_defs.reporting.archive_status import column_facts, status_facts
     from maintenance_defs.reporting.archive_status_text import column_lines, status_lines
 
@@ -196,13 +201,20 @@ def status(name: str, archive_name: str | None, as_of: datetime | None, fail_on_
     with working_home() as home:
         at = instant_or_now(as_of)
         columns = [column_facts(system, one, home) for one in wanted if one in system.archived_columns]
-        told = [status_facts(system, one, home, at) for one in wanted if one not in system.archived_columns]
+        told = [
+            status_facts(system, one, home, at) | {"iceberg": iceberg_facts(system, one, home)}
+            for one in wanted
+            if one not in system.archived_columns
+        ]
     if as_json:
         print_json({"system": system.name, "archives": told, "columns": columns})
     else:
         texts = [status_lines(facts) for facts in told] + [column_lines(facts) for facts in columns]
         click.echo("\n\n".join("\n".join(lines) for lines in texts))
-    findings = any(facts["totals"]["stopped"] or facts["pending_detaches"] for facts in told)
+    findings = any(
+        facts["totals"]["stopped"] or facts["pending_detaches"] or (facts["iceberg"] and not facts["iceberg"]["well"])
+        for facts in told
+    )
     if any(facts["database"] for facts in told):
         return PARTIAL
     return FINDINGS if fail_on_findings and findings else CLEAN

@@ -6,7 +6,7 @@ import dagster as dg
 
 from maintenance_defs.archive.agreement import AGREEMENT, agreement
 from maintenance_defs.archive.cycle import Cycle, obstacle
-from maintenance_defs.archive.health import SIGNS, Sign, signs
+from maintenance_defs.archive.health import PUBLISHED, PUBLISHED_WORDS, SIGNS, Sign, published, signs
 from maintenance_defs.archive.values.judging import HELD, RESTORED
 from maintenance_defs.components.archive_metadata import succeeded
 from maintenance_defs.components.checks import ERROR, WARN
@@ -21,7 +21,13 @@ UNDERSTOOD = "values_understood"
 
 def plan_specs(system: System, name: str) -> list[dg.AssetCheckSpec]:
     key = [system.name, f"{name}_plan"]
-    more = SIGNS | AGREEMENT if name in system.archives else {UNDERSTOOD: "No value was left aside as not understood."}
+    archive = system.archives.get(name)
+    iceberg = {PUBLISHED: PUBLISHED_WORDS} if archive is not None and archive.iceberg is not None else {}
+    more = (
+        SIGNS | AGREEMENT | iceberg
+        if name in system.archives
+        else {UNDERSTOOD: "No value was left aside as not understood."}
+    )
     return [
         dg.AssetCheckSpec("enabled", asset=key, description="The archive is on: neither disabled nor paused."),
         dg.AssetCheckSpec("periods_valid", asset=key, description="Every period of keeping that is said can be meant."),
@@ -41,6 +47,8 @@ def of_plan(system: System, name: str, plan: PlanRow, home: Home) -> Iterator[dg
         return
     yield from _looked_at(key, SIGNS, signs(system, name, home, plan.as_of))
     yield from _looked_at(key, AGREEMENT, agreement(system, name, home))
+    if system.archives[name].iceberg is not None:
+        yield from _looked_at(key, [PUBLISHED], (published(system, name, home) for _ in range(1)))
 
 
 def _understood(key: list[str], plan: PlanRow) -> dg.AssetCheckResult:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from maintenance_defs.core.quantities import format_size
+from maintenance_defs.reporting.archive_iceberg import iceberg_lines
 from maintenance_defs.reporting.text import Table, count, shown, text_table
 
 STATES = {
@@ -59,6 +60,9 @@ def status_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in _units(facts))
     else:
         yield "  Nothing is archived yet."
+    if facts.get("iceberg"):
+        again = f"maintain archive publish {facts['system']} {facts['archive']}"
+        yield from (f"  {line}" for line in iceberg_lines(facts["iceberg"], again))
     yield from (f"  {line}" for line in _waiting(facts))
     yield from (f"  {line}" for line in _stopped(facts))
     for copy in facts["copies"]:

@@ -77,6 +77,10 @@ def _environment(system: System, home: Home) -> Iterator[Finding]:
         if store.credentials is not None:
             needed.append((store.credentials.access_key_env, f"the access key of store {name}", remote))
             needed.append((store.credentials.secret_key_env, f"the secret key of store {name}", remote))
+    for name, archive in system.archives.items():
+        if archive.iceberg is not None:
+            what = f"the catalogue of the Iceberg table of {name}"
+            needed.append((archive.iceberg.catalog_env, what, archive.enabled))
     for variable, meaning, required in needed:
         if home.is_demo(variable):
             yield Finding(system.name, variable, "ok", f"names {meaning} of the demonstration.")

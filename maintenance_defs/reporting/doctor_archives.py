@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from maintenance_defs.archive.doors import archive_database
+from maintenance_defs.archive.health import published
 from maintenance_defs.archive.survey import Survey, survey
 from maintenance_defs.control.archive import FileRow
 from maintenance_defs.control.home import Home
@@ -56,11 +57,26 @@ def examine_archives(system: System, home: Home, now: datetime) -> Iterator[Find
             except MaintenanceError as error:
                 yield _failed(tell, error)
         yield from _units(tell, system, name, home, found, now)
+        if archive.iceberg is not None:
+            yield from _iceberg(tell, system, name, home)
         if system.stores[archive.store].url_env in home.environment:
             try:
                 yield from _files(tell, system, name, home)
             except MaintenanceError as error:
                 yield _failed(tell, error)
+
+
+def _iceberg(tell: Tell, system: System, name: str, home: Home) -> Iterator[Finding]:
+    try:
+        sign = published(system, name, home)
+    except MaintenanceError as error:
+        yield _failed(tell, error)
+        return
+    for problem in sign.problems:
+        what, _, todo = problem.partition(". ")
+        yield tell("fail" if sign.severe else "warn", f"{what}.", todo)
+    if sign.well:
+        yield tell("ok", f"its Iceberg table names {count(int(sign.numbers['files']), 'file')}, as the catalogue says.")
 
 
 def _failed(tell: Tell, error: MaintenanceError) -> Finding:

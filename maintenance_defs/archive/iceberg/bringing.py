@@ -102,8 +102,11 @@ def bring(door: Door, opened: Opened, source: str) -> Standing:
 
 def drop(opened: Opened) -> None:
     """Take the table out of its catalogue. No object is touched: its metadata is left to `tidy`."""
-    table = opened.table()
-    if table is not None:
+    try:
+        there = opened.table() is not None
+    except FileNotFoundError:  # its description lay in our own folder, and is lost
+        there = True
+    if there:
         opened.catalog.drop_table(opened.identifier)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pydantic
 import sqlalchemy as sa
 
 from maintenance_defs.archive.doors import archive_database
@@ -102,10 +103,16 @@ def _opened(system: System, name: str, home: Home) -> Iterator[tuple[Door, Opene
 def _worded(variable: str, table: str) -> Iterator[None]:
     """Errors of the catalogue as ours, without its words: they may repeat its URL (V13)."""
     import requests
-    from pyiceberg.exceptions import RESTError
+    from pyiceberg.exceptions import RESTError, ValidationException
 
     try:
         yield
+    except (FileNotFoundError, ValidationException, pydantic.ValidationError) as error:
+        raise Refused(
+            "metadata_lost",
+            f"metadata of the Iceberg table {table} is lost or damaged ({type(error).__name__}). The archive has every "
+            f"row and was not changed; make the table anew: maintain archive publish SYSTEM ARCHIVE --rebuild",
+        ) from None
     except (sa.exc.SQLAlchemyError, requests.RequestException, RESTError) as error:
         what = type(getattr(error, "orig", None) or error).__name__
         raise IcebergUnavailable(
