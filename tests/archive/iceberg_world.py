@@ -59,7 +59,7 @@ def read(made: LogWorld) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
-    found["rows"].sort(key=lambda row: row["id"])
+    found["rows"].sort(key=lambda row: (row["id"], row["at"]))
     return found
 
 

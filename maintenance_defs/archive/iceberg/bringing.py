@@ -175,7 +175,7 @@ def _properties(door: Door, opened: Opened) -> dict[str, str]:
         "commit.retry.num-retries": "0",  # a repeated commit would bring back what expired meanwhile
         "write.metadata.previous-versions-max": str(KEEP_METADATA),
         # Manifests repeat no values of rows but their times: they outlive the rows for an hour (V11, V13).
-        "write.metadata.metrics.default": "counts",
+        "write.metadata.metrics.default": "none",
         f"write.metadata.metrics.column.{door.archive.time}": "full",
     }
 
