@@ -48,7 +48,9 @@ def iceberg_lines(facts: Mapping[str, Any], again: str) -> Iterator[str]:
     if facts["message"]:
         yield f"Iceberg table {table} COULD NOT BE ASKED: {shown(facts['message'])}"
         return
-    if facts["well"]:
+    if facts["well"] and not facts["exists"]:
+        yield f"Iceberg table {table} is not made yet; the next run makes it. No month has left its table."
+    elif facts["well"]:
         held = f"{count(facts['rows'], 'row')} in {count(facts['files'], 'file')}"
         yield f"Iceberg table {table}: {held}, as the catalogue says."
     else:

@@ -31,6 +31,7 @@ from maintenance_defs.archive.iceberg.choosing import Chosen, choose
 from maintenance_defs.archive.iceberg.columns import differs, evolve, iceberg_schema
 from maintenance_defs.archive.iceberg.standing import Standing
 from maintenance_defs.archive.reading.door import Door
+from maintenance_defs.archive.reading.stored import FileDamaged
 from maintenance_defs.control.archive import FileRow
 from maintenance_defs.core.errors import Refused
 
@@ -57,41 +58,48 @@ class _Seen:
         return not (self.missing or self.extra or self.foreign)
 
 
-def standing(door: Door, opened: Opened, *, added: int = 0, removed: int = 0) -> Standing:
+def standing(door: Door, opened: Opened) -> Standing:
     """How table and catalogue stand now; changes nothing."""
     table = opened.table()
     if table is None:
         chosen = choose(door)
-        return _told(opened, chosen, Standing(opened.declared.table, False, missing=_keys(chosen.files)))
-    seen = _look(door, opened, table)
-    return _told(
-        opened, seen.chosen,
-        Standing(
-            opened.declared.table, True, missing=_keys(seen.missing), extra=tuple(seen.extra),
-            other=tuple(seen.foreign), added=added, removed=removed, metadata=table.metadata_location,
-        ),
-    )  # fmt: skip
+        return _told(chosen, Standing(opened.declared.table, False, missing=_keys(chosen.files)))
+    return _standing(opened, _look(door, opened, table))
 
 
 def bring(door: Door, opened: Opened, source: str) -> Standing:
     """Make the table where there is none, and commit until it is right.
 
-    source: identity of the database. Raises Refused (another_database, not_ours, time_type, commits), FileDamaged.
+    source: identity of the database. Raises Refused (another_database, not_ours, time_type, not_taken, commits),
+    FileDamaged.
     """
     added = removed = 0
+    before: list[str] = []
     for attempt in range(TRIES):
+        door = Door(door.system, door.name, door.home)  # it remembers the columns that were known when it was opened
         table = opened.table() or _made(door, opened, source)
         if table is not None:
             _only_ours(opened, table, source)
             seen = _look(door, opened, table)
             if seen.right:
-                return standing(door, opened, added=added, removed=removed)
+                return replace(_standing(opened, seen), added=added, removed=removed)
+            if seen.foreign == before and not (seen.missing or seen.extra):
+                raise Refused(
+                    "not_taken",
+                    f"the catalogue of the Iceberg table {opened.declared.table} took a change and did not do it: "
+                    f"{'; '.join(before)}. Its files are those of the archive, which was not changed; see what the "
+                    f"catalogue says.",
+                )
             try:
                 _commit(door, opened, seen)
-                added, removed = added + len(seen.missing), removed + len(seen.extra)
+                added, removed, before = added + len(seen.missing), removed + len(seen.extra), seen.foreign
                 continue
             except CommitFailedException:
-                pass  # somebody else was faster: look again
+                before = []  # somebody else was faster: look again
+            except FileDamaged as error:
+                now = door.home.control.archive.file(error.file.id)
+                if now is not None and now.state == "live":
+                    raise  # else it has ended since it was looked at
         time.sleep(random.uniform(0, PAUSE_SECONDS * 2**attempt))  # noqa: S311  # jitter
     raise Refused(
         "commits",
@@ -110,7 +118,15 @@ def drop(opened: Opened) -> None:
         opened.catalog.drop_table(opened.identifier)
 
 
-def _told(opened: Opened, chosen: Chosen, said: Standing) -> Standing:
+def _standing(opened: Opened, seen: _Seen) -> Standing:
+    said = Standing(
+        opened.declared.table, True, missing=_keys(seen.missing), extra=tuple(seen.extra), other=tuple(seen.foreign),
+        metadata=seen.table.metadata_location,
+    )  # fmt: skip
+    return _told(seen.chosen, said)
+
+
+def _told(chosen: Chosen, said: Standing) -> Standing:
     return replace(
         said, files=len(chosen.files), rows=sum(file.rows for file in chosen.files), left_out=chosen.left_out,
         in_table=chosen.in_table,
@@ -217,8 +233,6 @@ def _only_ours(opened: Opened, table: Table, source: str) -> None:
 
 def _commit(door: Door, opened: Opened, seen: _Seen) -> None:
     """All in one. Raises CommitFailedException where the table is not the one that was looked at any more."""
-    # Footers are read and compared first: nothing is begun for a file that is damaged.
-    footers = {file.id: door.opened(file).metadata for file in seen.missing}
     with seen.table.transaction() as change:
         if differs(change.table_metadata.schema(), seen.chosen.columns):
             with change.update_schema(allow_incompatible_changes=True) as update:
@@ -230,14 +244,15 @@ def _commit(door: Door, opened: Opened, seen: _Seen) -> None:
                 for one in seen.table.spec().fields:
                     spec.remove_field(one.name)
         if seen.missing or seen.extra:
+            entries = [_data_file(door, opened, change, file) for file in seen.missing]
             with _Exactly(
                 Operation.OVERWRITE if seen.table.current_snapshot() else Operation.APPEND,
                 change, seen.table.io, branch=MAIN_BRANCH,
             ) as snapshot:  # fmt: skip
                 for location in seen.extra:
                     snapshot.delete_data_file(seen.named[location])
-                for file in seen.missing:
-                    snapshot.append_data_file(_data_file(opened, change, file, footers[file.id]))
+                for entry in entries:
+                    snapshot.append_data_file(entry)
         current = change.table_metadata.current_snapshot()
         older = [s.snapshot_id for s in change.table_metadata.snapshots if current and s != current]
         if older:
@@ -255,10 +270,11 @@ class _Exactly(_OverwriteFiles):
         return []
 
 
-def _data_file(opened: Opened, change: Transaction, file: FileRow, footer: object) -> DataFile:
+def _data_file(door: Door, opened: Opened, change: Transaction, file: FileRow) -> DataFile:
+    """Its footer is compared with the catalogue. Raises FileDamaged."""
     metadata = change.table_metadata
     statistics = data_file_statistics_from_parquet_metadata(
-        parquet_metadata=footer,
+        parquet_metadata=door.opened(file).metadata,
         stats_columns=compute_statistics_plan(metadata.schema(), metadata.properties),
         parquet_column_mapping=parquet_path_to_id_mapping(metadata.schema()),
     )

@@ -45,10 +45,13 @@ class Chosen:
 
 
 def choose(door: Door) -> Chosen:
-    """What the catalogue says now. Raises Refused where no reader could tell two columns from each other."""
+    """What the catalogue says now; `door` has just been opened.
+
+    Raises Refused where no reader could tell two columns from each other.
+    """
     state = door.home.control.archive
-    units = {unit.id: unit for unit in state.units(door.system.name, door.name)}
     live = state.files(door.system.name, door.name)
+    units = {unit.id: unit for unit in state.units(door.system.name, door.name)}  # after the files: they have theirs
     gone = [file for file in live if _has_left(units[file.unit_id])]
     here = dict.fromkeys(units[file.unit_id].label for file in live if not _has_left(units[file.unit_id]))
     listed = by_version(gone)
