@@ -42,7 +42,8 @@ def world(tmp_path: Path, pg_database: str) -> Any:
 
 def test_another_process_reads_the_rows_that_left_from_the_very_files(world: Any) -> None:
     made = world(**PER_ORG)
-    made.archived()
+    run(made.url, FILL.format(rows=4000), "UPDATE public.logs SET org = 'c/d é?#%' WHERE org = 'c'")
+    assert made.apply(COLD).state == "done"
     before = objects(made)
     done = stands(made)  # applying the plan published it
     assert (done.well, done.files, done.rows, done.left_out) == (True, 4, 4000, ())

@@ -28,7 +28,8 @@ from tests.archive.iceberg_world import (
     uri,
 )
 from tests.archive.test_expiring import NOW
-from tests.archive.world import LATER, LogWorld
+from tests.archive.world import COLD, FILL, LATER, LogWorld
+from tests.support.postgres import execute as run
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, client, moto_server
 
 
@@ -160,11 +161,12 @@ def test_a_bucket_and_a_catalogue_in_postgresql(tmp_path: Path, pg_database: str
 
 
 def test_an_implementation_of_others_reads_it(tmp_path: Path, pg_database: str) -> None:
-    """Iceberg in Rust, under DataFusion: `pip install pyiceberg-core datafusion`, not in the locked set."""
+    """Iceberg in Rust, under DataFusion: `pip install pyiceberg-core==0.11 'datafusion<55'`, not in the locked set."""
     core = pytest.importorskip("pyiceberg_core.datafusion", reason="pyiceberg-core is not installed")
     datafusion = pytest.importorskip("datafusion", reason="datafusion is not installed")
     made = iceberg_world(tmp_path, pg_database, layout="per_org", path="logs/p_org={org}/month={month}/")
-    made.archived(400)
+    run(made.url, FILL.format(rows=400), "UPDATE public.logs SET org = 'c/d é?#%' WHERE org = 'c'")
+    made.apply(COLD)
     made.apply(LATER)
     table = core.IcebergDataFusionTable(
         identifier=TABLE.split("."), metadata_location=loaded(made).metadata_location, file_io_properties={}
