@@ -182,7 +182,8 @@ def test_only_metadata_of_the_table_can_be_reached_through_it(made: LogWorld) ->
             ours.place.of_file(file.key),
             f"{ours.place.location}/metadata/../../../{file.key}",
             f"{ours.place.location}/metadata/notes.txt",
-            f"{ours.place.location}/data/x.avro",
+            f"{ours.place.location}/data/a-name-that-is-longer.avro",
+            f"{ours.place.location}/metadata/../../lake.other/metadata/x.avro",
         ):
             for way in (table.io.delete, table.io.new_output, table.io.new_input):
                 with pytest.raises(Refused, match="nothing else is read or changed"):
