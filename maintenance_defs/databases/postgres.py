@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import adbc_driver_manager
 import psycopg2
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi as adbc
-from sqlalchemy import URL, Connection, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -80,7 +80,7 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, c.relisp
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN base b ON b.oid = a.atttypid AND b.typtype <> 'd'
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
-   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND {which}
  ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C", a.attnum
 """
 
@@ -103,14 +103,9 @@ class PostgresDatabase:
     @contextmanager
     def snapshot(self) -> Iterator[PostgresSnapshot]:
         """See SourceDatabase. Raises RowSecurity, or SourceUnavailable (transient when trying again may help)."""
-        engine = create_engine(
-            self._url,
-            poolclass=NullPool,
-            connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "maintenance snapshot"},
-        )
         with ExitStack() as stack:
             with self._explained():
-                connection = stack.enter_context(engine.connect())
+                connection = stack.enter_context(_engine(self._url).connect())
                 with connection.begin():
                     activity = dict(connection.exec_driver_sql(ACTIVITY).mappings().one())
                 connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -198,12 +193,13 @@ class PostgresSnapshot:
 
     def table(self, name: str) -> Table | None:
         schema, table = name_parts(name)
-        found = [t for (_, t) in self._relations if t.name == table and schema in (None, t.schema)]
+        catalog = self._catalog_of("c.relname = %(name)s", {"name": table})  # a catalog may hold thousands of tables
+        found = [t for (_, t) in _tables(catalog) if t.name == table and schema in (None, t.schema)]
         if len(found) > 1:
             raise SourceUnavailable(
                 f"table {name!r} fits {' and '.join(str(t) for t in found)}. Nothing was read; write the schema."
             )
-        for row in self._catalog if found else ():
+        for row in catalog if found else ():
             if row["kind"] in STALE and (row["schema"], row["name"]) == (found[0].schema, found[0].name):
                 raise SourceUnavailable(
                     f"{found[0]} is a {STALE[row['kind']]}, so a row that needs its object may be absent. Nothing was "
@@ -215,17 +211,13 @@ class PostgresSnapshot:
         return [table for (listed, table) in self._readable if listed and table.columns]
 
     @cached_property
-    def _catalog(self) -> list[dict[str, Any]]:
-        with self._explained():
-            return [dict(row) for row in self._connection.exec_driver_sql(RELATIONS).mappings()]
-
-    @cached_property
-    def _relations(self) -> list[tuple[bool, Table]]:
-        return _tables(self._catalog)
-
-    @cached_property
     def _readable(self) -> list[tuple[bool, Table]]:
-        return _tables([row for row in self._catalog if row["usable"] and row["readable"]])
+        return _tables([row for row in self._catalog_of("true") if row["usable"] and row["readable"]])
+
+    def _catalog_of(self, which: str, values: dict[str, str] | None = None) -> list[dict[str, Any]]:
+        with self._explained():
+            found = self._connection.exec_driver_sql(RELATIONS.format(which=which), values)
+            return [dict(row) for row in found.mappings()]
 
     def quote(self, identifier: str) -> str:
         return quote(identifier)
@@ -294,6 +286,30 @@ class PostgresSnapshot:
             with result:
                 return [dict(row) for row in result.mappings().fetchmany(limit)]
 
+    def small(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The whole answer of a statement of ours, in a third of the round trips of `rows`.
+
+        After a statement that fails the snapshot is of no use.
+        """
+        statement, values = for_driver(sql, parameters or {}, "pyformat")
+        options = {"no_parameters": not values}
+        with self._explained():
+            result = self._connection.exec_driver_sql(statement, values or None, execution_options=options)
+            return [dict(row) for row in result.mappings()]
+
+    def any(self, sql: str) -> bool:
+        """Whether a SELECT without parameters has a row. No lock of it stays. A statement that fails is undone."""
+        with self._explained():
+            savepoint = self._connection.begin_nested()
+            try:
+                asked = f"SELECT EXISTS ({sql}) AS found"
+                options = {"no_parameters": True}
+                return bool(self._connection.exec_driver_sql(asked, execution_options=options).scalar_one())
+            finally:
+                # Rolled back, which gives the locks back: a reading session of ours would wait behind whoever waits
+                # for them.
+                savepoint.rollback()
+
     def close_readers(self) -> None:
         self._open.close()
 
@@ -301,6 +317,16 @@ class PostgresSnapshot:
     def _explained(self) -> Iterator[None]:
         with self._database._explained():
             yield
+
+
+@lru_cache(maxsize=16)
+def _engine(url: URL) -> Engine:
+    """One for each database: a new one asks the server for its version and settings before the first question."""
+    return create_engine(
+        url,
+        poolclass=NullPool,
+        connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "maintenance snapshot"},
+    )
 
 
 def as_text(column: str, type_name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from maintenance_defs.archive import cache
 from maintenance_defs.archive.reading import FileDamaged, door, get, sorting
 from maintenance_defs.core.errors import Refused, StoreUnavailable
+from maintenance_defs.databases.postgres import PostgresDatabase
 from maintenance_defs.stores.base import ObjectStore
 from tests.archive.reading_world import World, add_rows, declared, opened, partition, remember, shown
 from tests.archive.rounds import ask
@@ -89,6 +91,26 @@ def test_the_second_call_reads_nothing_of_the_store_in_this_process_and_in_the_n
     assert shown(again.read_all()) == first
     assert reads(counted) == (0, 0)
     assert (again.reads.requests, again.reads.bytes, again.reads.cache_hits) == (0, 0, 2)
+
+
+def test_an_answer_from_the_archive_alone_opens_no_session_for_a_bulk_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = PostgresDatabase.reading_session
+
+    def reading_session(self: PostgresDatabase, exported: str) -> AbstractContextManager[Any]:
+        opened.append(exported)
+        return real(self, exported)
+
+    monkeypatch.setattr(PostgresDatabase, "reading_session", reading_session)
+    world.remove("2024-11")
+    world.remove("2024-12")
+    opened.clear()
+    assert ids(world, "job-0002") == ["log-05", "log-06"]
+    assert opened == []
+    assert ids(world, "job-0004") == ["log-09"]
+    assert len(opened) == 1
 
 
 def test_a_value_that_nobody_knows_has_no_rows_and_is_no_error(world: World) -> None:  # S4-79

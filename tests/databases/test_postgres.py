@@ -322,3 +322,24 @@ def test_sessions_leave_with_the_snapshot(pg_database: str) -> None:
             left = cursor.fetchone()[0]
     connection.close()
     assert left == 0
+
+
+def test_asking_whether_there_is_a_row_keeps_no_lock_and_survives_a_wrong_question(pg_database: str) -> None:
+    execute(pg_database, "CREATE TABLE t (k text)", "INSERT INTO t VALUES ('a%')")
+    with open_database(pg_database).snapshot() as snapshot:
+        assert snapshot.any("SELECT 1 FROM public.t WHERE k LIKE 'a%'")
+        assert not snapshot.any("SELECT 1 FROM public.t WHERE k = 'b'")
+        with pytest.raises(SourceUnavailable, match="gone"):
+            snapshot.any("SELECT 1 FROM public.t, public.gone")
+        execute(pg_database, "SET lock_timeout = '2s'; DROP TABLE t")  # nobody holds it
+        assert snapshot.rows("SELECT 1 AS one") == [{"one": 1}]
+
+
+def test_a_table_is_found_among_others_whose_names_begin_alike(pg_database: str) -> None:
+    long = "t" * 63  # as long as a name can be: PostgreSQL cuts a longer one to it
+    execute(pg_database, f'CREATE TABLE "{long}" (k text)', 'CREATE TABLE "a%s" (k int)', 'CREATE TABLE "A" (k bool)')
+    with open_database(pg_database).snapshot() as snapshot:
+        assert snapshot.table(long).columns == {"k": "text"}
+        assert snapshot.table(long + "t") is None
+        assert snapshot.table('public."a%s"').columns == {"k": "integer"}
+        assert snapshot.table("a") is None

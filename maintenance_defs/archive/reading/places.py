@@ -32,7 +32,7 @@ from maintenance_defs.databases.statements import quote
 
 TRIES = 10  # a month that leaves changes its place four or five times in a second or two
 PAUSE_SECONDS = 0.05  # and so much longer each time
-MANY = 1_000_000  # partitions, or rows of one question
+MANY = 1_000_000  # rows of one question
 Found = TypeVar("Found")
 
 TABLE = "SELECT CAST(CAST(:name AS regclass) AS oid)::int8 AS oid, (SELECT count(*) FROM {} WHERE false) AS locked"
@@ -79,11 +79,15 @@ class Place:
 
     def stream(
         self, columns: str, where: str, joined: str = "", *, batch_bytes: int | None = None
-    ) -> pa.RecordBatchReader:
+    ) -> Iterable[pa.RecordBatch]:
         """The hot rows `t` for which `where` holds, each once; joined: what to add to FROM. Raises Moved."""
-        each = [f"SELECT {columns} FROM {relation} t{joined} WHERE {where}" for relation in self.relations]
+        each = [f"FROM {relation} t{joined} WHERE {where}" for relation in self.relations]
+        reader: Iterable[pa.RecordBatch] = ()
         with self._moving():
-            reader = self.snapshot.stream("\nUNION ALL\n".join(each), batch_bytes=batch_bytes)
+            # A bulk read takes two more sessions, most of the time of an answer that is in the archive alone.
+            if self.snapshot.any("\nUNION ALL\n".join(f"SELECT 1 {one}" for one in each)):
+                rows = "\nUNION ALL\n".join(f"SELECT {columns} {one}" for one in each)
+                reader = self.snapshot.stream(rows, batch_bytes=batch_bytes)
         self._unchanged()
         return reader
 
@@ -157,17 +161,17 @@ def looking(system: System, name: str, home: Home) -> Iterator[Place]:
             )
         table = f"{quote(found.schema or 'public')}.{quote(found.name)}"
         # The count locks the table while the snapshot lives: a detach that begins from now on waits for us.
-        oid = snapshot.rows(TABLE.format(table), {"name": table})[0]["oid"]
+        oid = snapshot.small(TABLE.format(table), {"name": table})[0]["oid"]
         units = home.control.archive.units(system.name, name)
         # Of another source's partitions this database knows nothing.
         ours = [unit for unit in units if unit.method == "partition" and unit.source == snapshot.evidence.identity]
         partitions = _attached(snapshot, oid, [unit.relation_oid for unit in ours])
         left, strays = _judged(home, units, snapshot.evidence.identity, partitions)
-        names = {row["oid"]: f"{quote(row['schema'])}.{quote(row['name'])}" for row in
-                 snapshot.rows(NAMES, {"oids": sorted(strays)}, limit=MANY)}  # fmt: skip
+        named = snapshot.small(NAMES, {"oids": sorted(strays)}) if strays else []
+        names = {row["oid"]: f"{quote(row['schema'])}.{quote(row['name'])}" for row in named}
         # Dropped by hand, with nothing recorded: all that is left of its rows is the archive.
         left |= {unit.id: unit for oid, unit in strays.items() if oid not in names}
-        key = archive.id or tuple(row["name"] for row in snapshot.rows(KEY, {"oid": oid}))
+        key = archive.id or tuple(row["name"] for row in snapshot.small(KEY, {"oid": oid}))
         yield Place(
             snapshot, oid, read_columns(snapshot, oid), key, (table, *(names[oid] for oid in sorted(names))), left,
             partitions,
@@ -194,7 +198,7 @@ def _judged(
 def _attached(snapshot: PostgresSnapshot, oid: int, partitions: Iterable[int]) -> dict[int, bool]:
     """oid of a partition -> whether queries in this snapshot read it. Raises Moved where that may change any moment."""
     asked = sorted(set(partitions))
-    found = snapshot.rows(STATES, {"oids": asked, "parent": oid}, limit=MANY)
+    found = snapshot.small(STATES, {"oids": asked, "parent": oid})
     if any(row["seen"] and not row["now"] for row in found):
         # Its detach began after the snapshot: read as long as it lasts, and not any more once it is complete.
         raise Moved

@@ -210,6 +210,8 @@ def ask(source: Source, sql: str, parameters: dict[str, Any]) -> list[dict[str, 
     """A small answer, of either kind of source."""
     if isinstance(source, Connection):
         return [dict(row) for row in source.execute(text(sql), parameters).mappings()]
+    if isinstance(source, PostgresSnapshot):
+        return source.small(sql, parameters)
     return source.rows(sql, parameters, limit=ENOUGH)
 
 
