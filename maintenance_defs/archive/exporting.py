@@ -33,8 +33,9 @@ from maintenance_defs.archive.periods import Periods
 from maintenance_defs.archive.rows.digest import GroupStat, fingerprint, source_groups
 from maintenance_defs.archive.rows.export import Exported, export
 from maintenance_defs.archive.rows.indexing import read_index, write_index
+from maintenance_defs.archive.rows.opened import KeptFile
 from maintenance_defs.archive.rows.part import Part
-from maintenance_defs.archive.rows.proof import Proof, prove, prove_file, total
+from maintenance_defs.archive.rows.proof import Proof, differing_columns, prove, prove_file, total
 from maintenance_defs.archive.rows.row_ids import EXPIRED, write_expired
 from maintenance_defs.archive.survey import Span, Survey, part_of, survey
 from maintenance_defs.archive.versions import catalogued
@@ -43,7 +44,7 @@ from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import Archive
 from maintenance_defs.core.declaration import System, config_digest
-from maintenance_defs.core.errors import Refused
+from maintenance_defs.core.errors import MaintenanceError, Refused
 from maintenance_defs.core.quantities import count
 from maintenance_defs.databases.partitions.catalog import Partition, PartitionedTable
 from maintenance_defs.databases.partitions.ours import was_removed
@@ -128,7 +129,8 @@ def catalogue_unit(work: Work, unit: UnitRow) -> UnitRow:
             row_ids = _keep_row_ids(work, unit, snapshot, part, found, groups, scopes, written)
         files, proofs = _store(work, unit, written, Path(folder), version)
         wanted = {organisation: group for organisation, group in groups.items() if organisation in scopes}
-        prove(unit.words(), wanted, total(proofs), found.columns)
+        named = _differing(work, unit, groups, list(zip(files, written, strict=True)), Path(folder))
+        prove(unit.words(), wanted, total(proofs), found.columns, named)
         seconds = {"export": round(exported - began, 3), "proof": round(time.monotonic() - exported, 3)}
         state.store_files(
             unit, work.owner, files, _groups(files, proofs), rows=marks.rows, fingerprint=marks.total,
@@ -256,6 +258,40 @@ def _as_row(work: Work, unit: UnitRow, one: Exported, version: int) -> FileRow:
         created_at=work.home.control.now(), key_id=one.encryption.key_id if one.encryption else None,
         wrapped_key=one.encryption.wrapped if one.encryption else None,
     )  # fmt: skip
+
+
+def _differing(
+    work: Work,
+    unit: UnitRow,
+    groups: Mapping[str, GroupStat],
+    stored: Sequence[tuple[FileRow, Exported]],
+    folder: Path,
+) -> Callable[[str], list[str]]:
+    """What names the columns in which an organisation's files differ from the source, for an error's message.
+
+    The snapshot of the export has ended by then, so that nothing holds the source's old rows while files travel: the
+    source is asked again, and no column is named where its rows are others by now.
+    """
+
+    def named(organisation: str) -> list[str]:
+        try:
+            with archive_database(work.system, work.home).snapshot() as snapshot:
+                found, part = look(work, unit, snapshot)
+                if source_groups(snapshot, part, found.columns).get(organisation) != groups[organisation]:
+                    return []
+                store = open_archive_store(work.system, work.archive.store, work.home)
+                back = []
+                for file, one in stored:
+                    if organisation in one.organisations:
+                        path = folder / f"again-{len(back)}.parquet"
+                        fetch(store.reading, file.key, path, file.sha256, size_bytes=file.size_bytes)
+                        back.append(KeptFile(path, one.encryption))
+                return differing_columns(snapshot, part, found.columns, back, organisation)
+        except MaintenanceError as error:  # the mismatch itself is what must be told
+            work.log(f"{unit.words()}: which columns differ could not be found out: {error}")
+            return []
+
+    return named
 
 
 def _new_key(work: Work) -> Callable[[str], FileEncryption]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from maintenance_defs.archive import exporting
 from maintenance_defs.archive.planning import take_plan
+from maintenance_defs.archive.rows import export
 from maintenance_defs.databases.embedded import EmbeddedPostgres
 from tests.archive.life_world import AS_OF, LifeWorld
 from tests.support.postgres import connect
@@ -46,3 +51,37 @@ def test_nothing_leaves_a_table_of_a_replica(tmp_path: Path) -> None:
         assert world.home.control.archive.units("life", "logs", ("detached", "removed")) == []
         world.check()
         world.app.close()
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_what_was_written_with_another_value_stays_and_the_column_is_named(
+    tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch, changes: bool
+) -> None:
+    """V1: a writer that bends the values of one column. changes: the source has moved on when the columns are sought,
+    so that nobody can say any more which they were."""
+    world = LifeWorld(tmp_path, pg_database, "partitions")
+    world.acts_left = 0
+    query, prove_file = export._query, exporting.prove_file
+
+    def bent(*arguments: Any) -> str:
+        return query(*arguments).replace('CAST(t."body" AS text)', """CAST(t."body" || '.' AS text)""")
+
+    def late(*arguments: Any) -> Any:
+        if changes:
+            world.sql("UPDATE logs SET org = org, body = body || '!', job = job || '!'")
+            world.model = {id: (*row[:2], row[2] + "!", row[3], row[4] + "!") for id, row in world.model.items()}
+        return prove_file(*arguments)
+
+    monkeypatch.setattr(export, "_query", bent)
+    monkeypatch.setattr(exporting, "prove_file", late)
+    done = world.archive()
+    assert done is not None and done.problems
+    for problem in done.problems:
+        assert problem["outcome"] == "failed"
+        assert "with other values" in problem["detail"]
+        assert ("in column 'body': digest" in problem["detail"]) is not changes
+        assert "'job'" not in problem["detail"]
+        assert "The rows were kept where they are." in problem["detail"]
+    assert world.home.control.archive.units("life", "logs", ("catalogued", "detached", "removed")) == []
+    assert world.sql("SELECT count(*) FROM logs") == [(len(world.model),)]
+    world.check()

@@ -109,7 +109,7 @@ def prove(
     """All of a unit: each organisation's rows in the source are those in its files, none is missing and none too many.
 
     source: source_groups(), without what was not to be exported. archived: total() of the files' proofs.
-    culprits(organisation) names the columns that differ, see differing_columns(); the snapshot must still be open.
+    culprits(organisation) names the columns that differ, see differing_columns().
     Raises Mismatch, which names organisation, column and both numbers.
     """
     archive = f"archive of {unit}"
