@@ -280,7 +280,7 @@ def _differing(
                 if source_groups(snapshot, part, found.columns).get(organisation) != groups[organisation]:
                     return []
                 store = open_archive_store(work.system, work.archive.store, work.home)
-                back = []
+                back: list[KeptFile] = []
                 for file, one in stored:
                     if organisation in one.organisations:
                         path = folder / f"again-{len(back)}.parquet"

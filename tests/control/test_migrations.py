@@ -15,6 +15,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from maintenance_defs.control import connect as connecting
 from maintenance_defs.control import tables
@@ -22,6 +23,7 @@ from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.connect import MIGRATION_LOCK, VERSION_TABLE, connect
 from maintenance_defs.control.database import Control
 from maintenance_defs.control.tables import metadata
+from maintenance_defs.control.upgrading import configured
 from maintenance_defs.core.errors import DeclarationError, SourceUnavailable
 
 from .conftest import NOON
@@ -46,6 +48,19 @@ def test_migrations_make_the_tables_that_the_code_reads(control_url: str) -> Non
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE, "compare_type": True})
         assert compare_metadata(context, metadata) == []
     engine.dispose()
+
+
+def test_the_newest_migration_is_the_one_that_opening_looks_for() -> None:
+    assert ScriptDirectory.from_config(configured()).get_current_head() == connecting.HEAD
+
+
+def test_an_up_to_date_database_opens_without_loading_alembic(control_url: str) -> None:
+    connect(control_url).dispose()
+    code = "import sys; from maintenance_defs.control.connect import connect; connect(sys.argv[1]); print(*sys.modules)"
+    command = [sys.executable, "-c", code, control_url]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert "sqlalchemy" in loaded
+    assert "alembic" not in loaded
 
 
 def test_processes_opening_an_empty_database_at_once_all_succeed(control_url: str) -> None:
