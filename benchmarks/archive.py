@@ -84,11 +84,13 @@ def ours(url: str, folder: Path) -> None:
         lap("fingerprint")
         groups = source_groups(snapshot, part, columns)
         lap("digest")
+        cpu = time.process_time()
         files = export(
             snapshot, part, columns, dict.fromkeys(groups, "all"), folder, sort=["job_id", "timestamp"],
             row_group_rows=16_384,
         )  # fmt: skip
         lap("export")
+        cpu = time.process_time() - cpu
     exported_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     prove("month", groups, total([prove_file("month", file.path, file) for file in files]), columns)
     lap("proof")
@@ -96,7 +98,9 @@ def ours(url: str, folder: Path) -> None:
         write_index(file.path, "job_id", file.path.with_suffix(".index.parquet"))
     lap("index")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(*(seconds[name] for name in OURS), exported_peak, peak, marks.rows, sum(file.size_bytes for file in files))
+    print(
+        *(seconds[name] for name in OURS), cpu, exported_peak, peak, marks.rows, sum(file.size_bytes for file in files)
+    )
 
 
 OURS = ("fingerprint", "digest", "export", "proof", "index")
@@ -112,6 +116,7 @@ def measure(url: str, psql: str, rows: int, repeats: int, folder: Path) -> None:
     plain = url.replace("+psycopg2", "")
     seconds: dict[str, list[float]] = {name: [] for name in (*OURS, "server", "send", "unsorted", "csv", "jsonl")}
     peaks, size_bytes = [0.0, 0.0], 0.0
+    cpus: list[float] = []
     csv, jsonl = folder / "log.csv.gz", folder / "log.jsonl.gz"
     run = f"{psql} -q -X '{plain}' -c"
     for _ in range(repeats):  # alternating, so that a busy machine slows all alike
@@ -119,7 +124,8 @@ def measure(url: str, psql: str, rows: int, repeats: int, folder: Path) -> None:
         done = subprocess.run(
             command, check=True, capture_output=True, text=True, env={**os.environ, "BENCHMARK_URL": url}
         )
-        *took, exported_peak, peak, written, size_bytes = (float(part) for part in done.stdout.split())
+        *took, cpu, exported_peak, peak, written, size_bytes = (float(part) for part in done.stdout.split())
+        cpus.append(cpu)
         assert written == rows
         for name, value in zip(OURS, took, strict=True):
             seconds[name].append(value)
@@ -139,7 +145,8 @@ def measure(url: str, psql: str, rows: int, repeats: int, folder: Path) -> None:
 
     print(
         f"{rows:,} rows, heap {heap / rows:.0f} B/row\n"
-        f"export {middle['export']:.2f} s ({rows / middle['export'] / 1000:,.0f} k rows/s)  "
+        f"export {middle['export']:.2f} s ({rows / middle['export'] / 1000:,.0f} k rows/s, "
+        f"our CPU {statistics.median(cpus):.2f} s)  "
         f"server {middle['server']:.2f} s  unsorted {middle['unsorted']:.2f} s  send {middle['send']:.2f} s  "
         f"csv|gzip {middle['csv']:.2f} s  jsonl|gzip {middle['jsonl']:.2f} s\n"
         f"export/server {ratio('server'):.2f} (goal 1.45)  export/unsorted {ratio('unsorted'):.2f}  "
