@@ -1,4 +1,4 @@
-"""DeleteObjects, written and read here: botocore needs thirty times the CPU for its XML.
+"""DeleteObjects, written and read here: botocore needs ten times the CPU for its XML.
 
 botocore says where the bucket is, and signs, the body included. One request is sent once; whoever asks again must
 look first.
