@@ -54,7 +54,7 @@ class Actor:
     @cached_property
     def stores(self) -> dict[str, ActingStore]:
         """Every store of the system; opened once."""
-        return {name: open_store_for_acting(name, store, self.home) for name, store in self.system.stores.items()}
+        return {name: open_store_for_acting(self.system, name, self.home) for name in self.system.stores}
 
     @cached_property
     def database(self) -> ActingDatabase:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from maintenance_defs.control.home import Home
-from maintenance_defs.core.declaration import Store, System
+from maintenance_defs.core.declaration import System
+from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases.acting import ActingDatabase, open_acting_database
 from maintenance_defs.databases.same import refuse_another_writer
 from maintenance_defs.stores.acting import ActingStore, open_acting
 
 
-def open_store_for_acting(name: str, store: Store, home: Home) -> ActingStore:
-    """Raises EnvironmentMissing, StoreUnavailable."""
+def open_store_for_acting(system: System, name: str, home: Home) -> ActingStore:
+    """Raises EnvironmentMissing, StoreUnavailable; Refused (another_store) where its URL leads elsewhere than at the
+    last complete listing: there, what should go would seem to be gone already, and its row would follow."""
+    store = system.stores[name]
     if store.write_credentials is not None:
         store = store.model_copy(update={"credentials": store.write_credentials})
-    return open_acting(name, store, home.value)
+    opened = open_acting(name, store, home.value)
+    listed = home.control.latest(system.name, "inventory", name, verdict="complete")
+    if listed is not None and listed.evidence["identity"] != opened.reading.identity:
+        raise Refused(
+            "another_store",
+            f"store '{name}' of {system.name} is {opened.reading.display_url} now, and another one was listed last. "
+            f"Nothing was changed. Set {store.url_env} right; if the store was moved, reconcile and accept the pair.",
+        )
+    return opened
 
 
 def open_database_for_acting(system: System, home: Home) -> ActingDatabase:

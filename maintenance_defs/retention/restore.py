@@ -91,7 +91,7 @@ class Doors(Mapping[str, ActingStore]):
 
     def __getitem__(self, name: str) -> ActingStore:
         if name not in self._open:
-            self._open[name] = open_store_for_acting(name, self._system.stores[name], self._home)
+            self._open[name] = open_store_for_acting(self._system, name, self._home)
         return self._open[name]
 
     def __iter__(self) -> Iterator[str]:

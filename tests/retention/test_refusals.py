@@ -97,7 +97,7 @@ def test_a_bucket_is_acted_on_with_the_credentials_that_write(tmp_path: Path) ->
     world = made(tmp_path, OLD_RAW, stores={"files": store})
     world.home.environment = {**world.home.environment, "BUCKET": "s3://b", "READ_KEY": "r", "READ_SECRET": "r"}
     with pytest.raises(EnvironmentMissing, match="WRITE_KEY is not set"):
-        open_store_for_acting("files", world.system.stores["files"], world.home)
+        open_store_for_acting(world.system, "files", world.home)
 
 
 def test_a_plan_that_is_not_what_its_digest_says_is_not_executed(tmp_path: Path) -> None:
