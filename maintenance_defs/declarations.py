@@ -7,7 +7,7 @@ imported: the command starts fast, and both see the same objects.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,7 @@ from maintenance_defs.core.triggers import (
     ARCHIVE_RUNS,
     ApprovedPlans,
     Backlog,
+    BurnIn,
     ColdMonths,
     HttpRequest,
     RowSensor,
@@ -42,6 +43,7 @@ TRIGGERS: Mapping[str, type[AnyTrigger]] = {
     PREFIX + "RowSensor": RowSensor,
     PREFIX + "HttpRequest": HttpRequest,
     PREFIX + "Backlog": Backlog,
+    PREFIX + "BurnIn": BurnIn,
     PREFIX + "ApprovedPlans": ApprovedPlans,
     PREFIX + "ColdMonths": ColdMonths,
 }
@@ -146,6 +148,7 @@ def load_triggers(
                     f"the same trigger of {value.system!r} is declared twice: {other.where()}, {here.where()}."
                 )
         loaded.append(here)
+    found += _never_whole(loaded)
     if found:
         raise DeclarationError(found)
     return loaded
@@ -155,6 +158,8 @@ def _unknown_policies(here: LoadedTrigger, loaded: LoadedSystem) -> Iterator[str
     """Policies that are not there, and job names that are taken."""
     trigger, system = here.trigger, loaded.system
     yield from _unknown_names(here, system)
+    if isinstance(trigger, BurnIn) and not system.retention:
+        yield f"{system.name} has no policies, so there is nothing to burn in ({here.where()})."
     quarantines = any(policy.act.objects == "quarantine" for policy in system.retention.values())
     if isinstance(trigger, Trigger) and trigger.run == "restore_drill" and not quarantines:
         yield f"no policy of {system.name} quarantines, so there is nothing to drill ({here.where(('run',))})."
@@ -164,9 +169,36 @@ def _unknown_policies(here: LoadedTrigger, loaded: LoadedSystem) -> Iterator[str
         yield f"{system.name} has no archives, so there is nothing to start ({here.where()})."
     if isinstance(trigger, Trigger) and trigger.run == "archive_ahead" and not _made_ahead(system):
         yield f"no archive of {system.name} makes months ahead: months_ahead is 0 ({here.where(('run',))})."
-    taken = (*system.retention, "reconciliation", "restore_drill", *ARCHIVE_RUNS)
+    if isinstance(trigger, RowSensor) and trigger.watch.groups is not None:
+        for name in trigger.policy:
+            if name in system.retention and system.retention[name].group_column is None:
+                yield (
+                    f"watch.groups: {name} of {system.name} has no groups; it is planned whole "
+                    f"({here.where(('watch', 'groups'))})."
+                )
+    taken = (*system.retention, "reconciliation", "restore_drill", "monthly_report", *ARCHIVE_RUNS)
     if isinstance(trigger, Trigger) and trigger.name in taken:
         yield f"name: {trigger.name!r} is taken by another job of {system.name} ({here.where(('name',))})."
+
+
+def _never_whole(loaded: Sequence[LoadedTrigger]) -> Iterator[str]:
+    """Policies of which only what is new is planned: rows that commit late, and what failed, would be forgotten."""
+    whole = {
+        (here.trigger.system, name)
+        for here in loaded
+        if isinstance(here.trigger, Schedule)
+        for name in here.trigger.policy
+    }
+    for here in loaded:
+        trigger = here.trigger
+        if not isinstance(trigger, RowSensor) or trigger.watch.groups is None:
+            continue
+        for name in trigger.policy:
+            if (trigger.system, name) not in whole:
+                yield (
+                    f"watch.groups: no Schedule plans {name} of {trigger.system} whole, so rows that commit late and "
+                    f"what failed would never be looked at again ({here.where(('watch', 'groups'))}). Declare one."
+                )
 
 
 def _with_plans(system: System) -> list[str]:

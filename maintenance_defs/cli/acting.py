@@ -103,10 +103,15 @@ def _plan_of(loaded: LoadedSystem, policy: str | None, confirm: str | None, home
     if policy is not None:
         check_name(system, policy)
     state.expire_plans(system.name)
-    newest: dict[tuple[str, str | None], PlanRow] = {}
+    newest: dict[tuple[str, str | None, tuple[str, ...]], PlanRow] = {}
+    whole: set[tuple[str, str | None]] = set()
     for row in state.plans(system.name, policy, limit=LOOKED_AT):
-        # A newer plan, whatever became of it, stands for the older ones of its kind.
-        newest.setdefault((row.policy, row.totals.get("only")), row)
+        # A newer plan, whatever became of it, stands for the older ones of its kind; one of some groups for these.
+        kind = (row.policy, row.totals.get("only"))
+        if kind not in whole:
+            newest.setdefault((*kind, row.groups), row)
+        if not row.groups:
+            whole.add(kind)
     newest = {what: row for what, row in newest.items() if row.state in OPEN}
     if not newest:
         which = f"{system.name} {policy}" if policy else system.name

@@ -24,6 +24,8 @@ from maintenance_defs.cli.shared import (
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from maintenance_defs.core.declaration import System
+    from maintenance_defs.core.trails import Trail
     from maintenance_defs.reporting.finding import Finding
 
 MARKS = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red"), "unknown": ("?", "cyan")}
@@ -84,26 +86,39 @@ def doctor(name: str | None, write: bool, production: bool, accept_pair: str | N
     return ERROR if failed else CLEAN
 
 
-@click.command(short_help="Ask the checks of a system: does its data hold together?")
+@click.command(
+    short_help="Ask the checks of a system: does its data hold together?",
+    context_settings={"ignore_unknown_options": True},  # a trail's name is an option of its system
+)
 @system_argument
+@click.argument("trail", nargs=-1, type=click.UNPROCESSED, metavar="[--TRAIL ID]")
 @click.option("--last", is_flag=True, help="Tell of the last reconciliation; read neither store nor database.")
 @click.option("--row", nargs=2, metavar="TABLE ID", help="Follow one row to its objects instead.")
 @as_of_option
 @verb
-def validate(name: str, last: bool, row: tuple[str, str] | None, as_of: datetime | None, as_json: bool) -> int:
+def validate(
+    name: str,
+    trail: tuple[str, ...],
+    last: bool,
+    row: tuple[str, str] | None,
+    as_of: datetime | None,
+    as_json: bool,
+) -> int:
     """Reconcile SYSTEM, and say of each of its checks whether it holds; then whether its ledger is as it was written.
 
-    Exits with 1 when a check of severity error does not hold, with 2 when one could not be asked. With --row: follows
-    one row to the rows it points to and the objects they name, and says which link is broken first.
+    Exits with 1 when a check of severity error does not hold, with 2 when one could not be asked. With --row, or the
+    name of a declared trail as an option: follows one row to the rows that belong to it and the objects they name, and
+    says which link is broken first.
 
     \b
       maintain validate shop
       maintain validate shop --row orders 1024
+      maintain validate shop --order 1024
     """
-    if row is not None:
-        if last or as_of is not None:
-            raise click.UsageError("--row reads the database now; it takes neither --last nor --as-of")
-        return _trace(name, row, as_json)
+    if row is not None or trail:
+        if last or as_of is not None or (row is not None and trail):
+            raise click.UsageError("--row and trails read the database now; they stand alone")
+        return _trace(name, row, trail, as_json)
     from maintenance_defs.reporting.report import Report
     from maintenance_defs.reporting.retention_text import chain_line, check_line
 
@@ -136,16 +151,18 @@ def validate(name: str, last: bool, row: tuple[str, str] | None, as_of: datetime
     return ERROR if "unknown" in statuses.values() else CLEAN
 
 
-def _trace(name: str, row: tuple[str, str], as_json: bool) -> int:
+def _trace(name: str, row: tuple[str, str] | None, given: tuple[str, ...], as_json: bool) -> int:
     """Exit code 1 when a link is broken."""
     from dataclasses import asdict
 
     from maintenance_defs.reporting.text import shown
-    from maintenance_defs.reporting.trace import trace_row
+    from maintenance_defs.reporting.trace import follow, trace_row
 
     system = load_system(name).system
+    trail, row_id = _trail(system, given) if row is None else (None, "")
     with working_home() as home:
-        links = trace_row(system, home, *row)
+        links = trace_row(system, home, *row) if row is not None else []
+        links += follow(system, home, trail, row_id) if trail is not None else []
     broken = next((link for link in links if link.good is False), None)
     if as_json:
         print_json({
@@ -157,6 +174,19 @@ def _trace(name: str, row: tuple[str, str], as_json: bool) -> int:
         click.echo(f"{click.style(f'{mark:4}', fg=colour)}  {shown(link.what)} {link.detail}")
     click.echo(f"First broken link: {shown(broken.what)}." if broken else "No link is broken.")
     return FINDINGS if broken else CLEAN
+
+
+def _trail(system: System, given: tuple[str, ...]) -> tuple[Trail, str]:
+    """What `--segment ID` or `--segment=ID` means. Raises UsageError that names the declared trails."""
+    option, equals, value = given[0].partition("=")
+    rest = (value, *given[1:]) if equals else given[1:]
+    trail = system.trails.get(option.removeprefix("--").replace("-", "_")) if option.startswith("--") else None
+    if trail is None:
+        known = ", ".join(f"--{name}" for name in system.trails) or "none"
+        raise click.UsageError(f"no such option or trail of {system.name}: {option}. Its trails: {known}")
+    if len(rest) != 1:
+        raise click.UsageError(f"{option} takes the id of one row of {trail.table}")
+    return trail, rest[0]
 
 
 def _status(check: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -47,8 +47,10 @@ def enabled_names(system: System, home: Home) -> list[str]:
         raise Refused("configuration", f"{error}. Nothing was planned.") from None
 
 
-def take_plan(system: System, name: str, home: Home, as_of: datetime | None, step: Step) -> PlanRow:
-    """Plan a policy or an archive."""
+def take_plan(
+    system: System, name: str, home: Home, as_of: datetime | None, step: Step, groups: Sequence[str] = ()
+) -> PlanRow:
+    """Plan a policy, whole or some of its groups, or an archive."""
     run_id = uuid.uuid4().hex
     if name in system.archives:
         from maintenance_defs.archive.planning import take_plan as take_archive_plan
@@ -62,7 +64,9 @@ def take_plan(system: System, name: str, home: Home, as_of: datetime | None, ste
         return take_values_plan(system, name, home, run_id=run_id, as_of=as_of)
     from maintenance_defs.retention.planning import take_plan as take_policy_plan
 
-    return take_policy_plan(system, name, home, run_id=run_id, as_of=as_of, progress=lambda rows: step(name, rows))
+    return take_policy_plan(
+        system, name, home, run_id=run_id, as_of=as_of, groups=groups, progress=lambda rows: step(name, rows)
+    )
 
 
 def plan_facts(home: Home, plan: PlanRow, loaded: LoadedSystem | None, *, items: bool = True) -> Facts:

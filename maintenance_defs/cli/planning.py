@@ -39,7 +39,8 @@ LISTED = 30
 @click.argument("policy", metavar="[POLICY|ARCHIVE]", required=False)
 @as_of_option
 @click.option("--reconcile", "first", is_flag=True, help="Reconcile the system first.")
-@click.option("--list", "listed", is_flag=True, help="List the system's plans, pauses and holds instead.")
+@click.option("--group", "groups", multiple=True, metavar="ID", help="Only this group of POLICY: a tracking id, a row.")
+@click.option("--list", "listed", is_flag=True, help="List the system's plans, pauses, holds and burn-ins.")
 @click.option("--export", "target", type=click.Path(dir_okay=False, path_type=Path), help="Write PLAN's review file.")
 @click.option("--cancel", is_flag=True, help="Withdraw PLAN: it will not be done (any more).")
 @reason_option
@@ -49,6 +50,7 @@ def plan(
     policy: str | None,
     as_of: datetime | None,
     first: bool,
+    groups: tuple[str, ...],
     listed: bool,
     target: Path | None,
     cancel: bool,
@@ -63,19 +65,22 @@ def plan(
     \b
       maintain plan shop --reconcile
       maintain plan shop old_uploads --json
+      maintain plan shop old_uploads --group 4711
       maintain plan --list shop
       maintain plan --export review.csv 1f0c93ab
     """
     systems = load_all()
     is_plan = target is not None or cancel or (name not in systems and _looks_like_plan(name))
-    if is_plan and (policy is not None or first or listed or as_of is not None):
+    if is_plan and (policy is not None or first or listed or groups or as_of is not None):
         raise click.UsageError("with a PLAN only --export, --cancel and --reason make sense")
     if is_plan:
         return _known_plan(systems, name, target, cancel, reason, as_json)
     loaded = load_system(name)
+    if groups and (listed or policy not in loaded.system.retention):
+        raise click.UsageError("--group belongs to one policy: maintain plan SYSTEM POLICY --group ID")
     if listed:
         return _list(loaded, policy, as_json)
-    return _make(loaded, policy, as_of, first, as_json)
+    return _make(loaded, policy, as_of, first, groups, as_json)
 
 
 def _looks_like_plan(name: str) -> bool:
@@ -116,8 +121,11 @@ def _known_plan(
 
 
 def _list(loaded: LoadedSystem, policy: str | None, as_json: bool) -> int:
+    from datetime import UTC, datetime
+
     from maintenance_defs.reporting.retention_facts import plan_summary
     from maintenance_defs.reporting.retention_text import plan_table
+    from maintenance_defs.retention.burning_in import burn_ins
 
     system = loaded.system
     if policy is not None:
@@ -128,16 +136,25 @@ def _list(loaded: LoadedSystem, policy: str | None, as_json: bool) -> int:
         plans = [plan_summary(row) for row in state.plans(system.name, policy, limit=LISTED)]
         pauses = [pause.words() for pause in state.pauses(system.name)]
         holds = [hold.words() for hold in state.holds(system.name)]
+        burning = burn_ins(system, home, datetime.now(UTC))
     if as_json:
-        print_json({"system": system.name, "plans": plans, "pauses": pauses, "holds": holds})
+        told = [one.facts() for one in burning]
+        print_json({"system": system.name, "plans": plans, "pauses": pauses, "holds": holds, "burn_in": told})
         return CLEAN
-    for words in (*pauses, *holds):
+    for words in (*pauses, *holds, *(one.words() for one in burning if one.state in ("each_cycle", "ladder"))):
         click.echo(words)
     click.echo(plan_table(plans) if plans else f"{system.name} has no plan yet: maintain plan {system.name}")
     return CLEAN
 
 
-def _make(loaded: LoadedSystem, policy: str | None, as_of: datetime | None, first: bool, as_json: bool) -> int:
+def _make(
+    loaded: LoadedSystem,
+    policy: str | None,
+    as_of: datetime | None,
+    first: bool,
+    groups: tuple[str, ...],
+    as_json: bool,
+) -> int:
     from maintenance_defs.core.errors import MaintenanceError, Refused
 
     system = loaded.system
@@ -158,7 +175,7 @@ def _make(loaded: LoadedSystem, policy: str | None, as_of: datetime | None, firs
                 reconcile(system, home, folder=loaded.folder, as_of=as_of, step=step)
         for name in names:
             try:
-                facts = _plan(loaded, name, home, as_of, as_json)
+                facts = _plan(loaded, name, home, as_of, groups, as_json)
             except MaintenanceError as error:
                 if policy is not None:
                     raise
@@ -177,7 +194,9 @@ def _make(loaded: LoadedSystem, policy: str | None, as_of: datetime | None, firs
     return CLEAN if not failed else PARTIAL if made else REFUSED
 
 
-def _plan(loaded: LoadedSystem, name: str, home: Home, as_of: datetime | None, as_json: bool) -> dict[str, Any]:
+def _plan(
+    loaded: LoadedSystem, name: str, home: Home, as_of: datetime | None, groups: tuple[str, ...], as_json: bool
+) -> dict[str, Any]:
     with progress(shown=not as_json) as step:
-        row = take_plan(loaded.system, name, home, as_of, step)
+        row = take_plan(loaded.system, name, home, as_of, step, groups)
     return plan_facts(home, row, loaded)

@@ -51,6 +51,7 @@ fail_option = click.option("--fail-on-findings", is_flag=True, help="Exit with 1
 @click.option("--last", is_flag=True, help="Tell of the last reconciliation; read neither store nor database.")
 @click.option("--plan", "prefix", metavar="PLAN", help="Tell what the ledger says of this plan instead.")
 @click.option("--history", metavar="KEY", help="Tell what retention ever did to this key instead.")
+@click.option("--month", metavar="YYYY-MM", help="Tell of a month instead: size, cost, reading time, acts, checks.")
 @as_of_option
 @fail_option
 @verb
@@ -63,6 +64,7 @@ def report(
     last: bool,
     prefix: str | None,
     history: str | None,
+    month: str | None,
     as_of: datetime | None,
     fail_on_findings: bool,
     as_json: bool,
@@ -78,10 +80,14 @@ def report(
       maintain report shop --last --item missing_candidate --format json
       maintain report shop --plan 1f0c93ab
       maintain report shop --history images/1024/front.jpg
+      maintain report shop --month 2025-10
     """
-    if prefix is not None or history is not None:
-        if last or as_of or target or format_ or items or (prefix is not None and history is not None):
-            raise click.UsageError("--plan and --history each stand alone")
+    alone = [option for option in (prefix, history, month) if option is not None]
+    if alone:
+        if last or as_of or target or format_ or items or len(alone) > 1:
+            raise click.UsageError("--plan, --history and --month each stand alone")
+        if month is not None:
+            return _month(name, month, as_json)
         return _ledger(name, prefix, history, as_json)
     from maintenance_defs.reporting.exports import ORPHANS
     from maintenance_defs.reporting.report import ITEMS, Report
@@ -122,6 +128,21 @@ def report(
         else:
             click.echo(found.to_text(), nl=False)
     return exit_code(found, fail_on_findings=fail_on_findings)
+
+
+def _month(name: str, month: str, as_json: bool) -> int:
+    """What is on record of one month."""
+    from maintenance_defs.reporting.monthly import month_facts, month_lines, parse_month
+
+    try:
+        begins = parse_month(month)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--month") from None
+    system = load_system(name).system
+    with working_home(serve=False) as home:
+        facts = month_facts(system, home, begins)
+    print_json(facts) if as_json else click.echo("\n".join(month_lines(facts)))
+    return CLEAN
 
 
 def _ledger(name: str, prefix: str | None, key: str | None, as_json: bool) -> int:

@@ -5,6 +5,23 @@ and returns metadata.
 """
 
 from maintenance_defs.components.maintained_system import MaintainedSystem
-from maintenance_defs.components.triggers import ApprovedPlans, Backlog, ColdMonths, HttpRequest, RowSensor, Schedule
+from maintenance_defs.components.triggers import (
+    ApprovedPlans,
+    Backlog,
+    BurnIn,
+    ColdMonths,
+    HttpRequest,
+    RowSensor,
+    Schedule,
+)
 
-__all__ = ["ApprovedPlans", "Backlog", "ColdMonths", "HttpRequest", "MaintainedSystem", "RowSensor", "Schedule"]
+__all__ = [
+    "ApprovedPlans",
+    "Backlog",
+    "BurnIn",
+    "ColdMonths",
+    "HttpRequest",
+    "MaintainedSystem",
+    "RowSensor",
+    "Schedule",
+]

@@ -19,13 +19,23 @@ from maintenance_defs.components.alerts import alert_sensors
 from maintenance_defs.components.archive_assets import archive_names, automatic_names
 from maintenance_defs.components.archive_sensors import cold_months_sensor
 from maintenance_defs.components.archive_upkeep import is_made_ahead
+from maintenance_defs.components.burn_in import burn_in_sensor
 from maintenance_defs.components.retention_assets import RECONCILED, cycle_job
 from maintenance_defs.components.retention_sensors import approved_plans, backlog
 from maintenance_defs.components.sensors import Job, requested_reconciliations, row_changes
 from maintenance_defs.components.steps import job_name
 from maintenance_defs.components.triggers import schedule_definition
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.triggers import ApprovedPlans, Backlog, ColdMonths, HttpRequest, RowSensor, Schedule, Trigger
+from maintenance_defs.core.triggers import (
+    ApprovedPlans,
+    Backlog,
+    BurnIn,
+    ColdMonths,
+    HttpRequest,
+    RowSensor,
+    Schedule,
+    Trigger,
+)
 from maintenance_defs.declarations import ASSETS, SENSORS, AnyTrigger, load_systems, load_triggers
 
 TICKS = 400  # enough to meet the longest pause of a weekly or monthly schedule
@@ -82,6 +92,8 @@ def _sensors(
         yield requested_reconciliations([trigger.system for trigger in http], of(http))
     if waiting := [trigger for trigger in triggers if isinstance(trigger, Backlog) and trigger.running]:
         yield backlog(waiting, systems, of(waiting))
+    if new := [trigger for trigger in triggers if isinstance(trigger, BurnIn) and trigger.running]:
+        yield burn_in_sensor(new, systems, of(new))
     if approved := [trigger for trigger in triggers if isinstance(trigger, ApprovedPlans) and trigger.running]:
         yield approved_plans(approved, systems)
     if cold := [trigger for trigger in triggers if isinstance(trigger, ColdMonths) and trigger.running]:

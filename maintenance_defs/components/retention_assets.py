@@ -20,7 +20,7 @@ from maintenance_defs.components.consent import (
     offer,
     step_spec,
 )
-from maintenance_defs.components.steps import TAG, Reconcile, job_name, told
+from maintenance_defs.components.steps import TAG, Planning, job_name, told
 from maintenance_defs.components.words import describe_approval, describe_deletion, describe_plan
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow, how_to_approve
@@ -84,10 +84,10 @@ def _plan(system: System, name: str) -> dg.AssetsDefinition:
         check_specs=retention_checks.plan_specs(system, name),
         pool=f"db_{system.name}",
     )
-    def plan(context: dg.AssetExecutionContext, config: Reconcile, home: dg.ResourceParam[Home]) -> Results:
+    def plan(context: dg.AssetExecutionContext, config: Planning, home: dg.ResourceParam[Home]) -> Results:
         with told():
             home.control.retention.expire_plans(system.name)
-            row = take_plan(system, name, home, run_id=context.run.run_id, as_of=config.instant())
+            row = take_plan(system, name, home, run_id=context.run.run_id, as_of=config.instant(), groups=config.groups)
             stop = waits_for(system, row, home, datetime.now(UTC)) if row.units else None
             next_step = _next_step(row, stop)
         offer(context, home, system, name)

@@ -1,6 +1,7 @@
 """How plans, approvals and executions look in the UI."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,9 @@ from maintenance_defs.control.retention import Approval, PlanRow
 from maintenance_defs.control.retention.ledger import SUCCESS
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import format_instant, format_size
+from maintenance_defs.reporting.retention_text import cost_words, only_words
 from maintenance_defs.reporting.text import count
+from maintenance_defs.retention.burning_in import burn_ins
 from maintenance_defs.retention.choosing import STEPS_FILE
 from maintenance_defs.retention.cycle import Cycle
 from maintenance_defs.retention.gate import Execution
@@ -28,9 +31,11 @@ def of_plan(system: System, plan: PlanRow, artefact: Artefact, home: Home, next_
     """What would go and what stays: the page that a person approves from."""
     facts = plan.totals
     words = [f"**{amount(plan)}** would go: {plain(facts['describe'])}." if plan.units else "**Nothing would go.**"]
+    words += [f"Planned was only {plain(only_words(plan.groups, facts['group_column']))}."] if plan.groups else []
     kept = sum(facts["kept"].values())
     words += [f"{count(kept, 'item stays', 'items stay')}."] if kept else []
     words += [f"- also, by the database itself: {n:,} rows of {plain(t)}" for t, n in facts["cascades"].items()]
+    words += [f"- {plain(cost_words(cost))}" for cost in facts.get("costs", ())]
     words += [f"- **limit**: {plain(said)}" for said in facts["limits_exceeded"]]
     words += [f"- {plain(flag)}" for flag in facts["flags"]]
     words += [f"- missing: {plain(column)}; apply the migration first" for column in facts["lacking"]]
@@ -49,6 +54,7 @@ def of_plan(system: System, plan: PlanRow, artefact: Artefact, home: Home, next_
         **({"kept": table(("why", "items"), [(r, f"{n:,}") for r, n in facts["kept"].items()])} if kept else {}),
         "as_of": format_instant(plan.as_of.replace(microsecond=0)) + (f" ({timings})" if timings else ""),
         "expires_at": format_instant(plan.expires_at.replace(microsecond=0)),
+        "burn_in": next(one.words() for one in burn_ins(system, home, datetime.now(UTC)) if one.policy == plan.policy),
         **metadata.places([artefact]),
     }
 

@@ -32,7 +32,7 @@ def backlog(
     jobs: Sequence[Job],
     clock: Callable[[], datetime] = _utc_now,
 ) -> dg.SensorDefinition:
-    """Starts a cycle when the last plan of a policy was not executed and holds more units than allowed.
+    """Starts a cycle when the last plan of a whole policy was not executed and holds more units than allowed.
 
     Nothing is started that would only make the same plan again: without a standing approval, while
     paused, outside the window, while a cycle runs. `run_key` is the plan, so that it is tried once.
@@ -109,7 +109,7 @@ def approved_plans(
 
 
 def _last(home: Home, system: str, policy: str) -> PlanRow | None:
-    found = home.control.retention.plans(system, policy, limit=1)
+    found = home.control.retention.plans(system, policy, limit=1, whole=True)
     return found[0] if found else None
 
 

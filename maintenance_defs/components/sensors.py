@@ -17,11 +17,9 @@ from maintenance_defs.components.steps import TAG, job_name
 from maintenance_defs.control.database import Request
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.errors import MaintenanceError, SourceUnavailable
+from maintenance_defs.core.errors import MaintenanceError
 from maintenance_defs.core.triggers import RowSensor, Trigger
-from maintenance_defs.core.vocabulary import PLACEHOLDER, template_columns
-from maintenance_defs.databases import open_database
-from maintenance_defs.databases.base import Snapshot
+from maintenance_defs.reconcile.reading.news import News, Position, read_news
 
 REQUEST_TAG = "maintenance/request"
 REQUEST_SECONDS = 10  # somebody waits for the answer
@@ -32,7 +30,6 @@ UNFINISHED = tuple(status for status in dg.DagsterRunStatus if status not in (
 SLACK_SECONDS = 1.0  # ticks come a little early at times
 
 Job = UnresolvedAssetJobDefinition | dg.JobDefinition
-Position = list[str]  # [value of the growing column, id], as text
 
 
 def row_changes(
@@ -44,7 +41,8 @@ def row_changes(
     """Starts a reconciliation or a cycle for every declaration whose newest row is newer than the last tick's.
 
     The first tick only remembers where the table ends: what was there before is no news. Rows of one
-    tick start one run. A transaction that commits late, behind the cursor, starts none: the clock does.
+    tick start one run, which plans only the groups that they belong to, where groups are watched. A transaction
+    that commits late, behind the cursor, starts none: the clock does, which plans the policy whole.
     clock: seconds since 1970; decides only whether a declaration is due.
     """
 
@@ -67,19 +65,18 @@ def row_changes(
                 continue
             before: Position | None = known["position"] if known else None
             try:
-                found = _newest(declared, systems[declared.system], home, before)
+                news = read_news(declared, systems[declared.system], home, before)
             except MaintenanceError as error:
                 troubles.append(f"{declared.system} could not be asked: {error}")
                 continue
-            newest, said = found if found else (None, "")
-            if newest and known:
+            if news and known and news.groups != ():
                 # The cursor stays: what is new now is found again when the cycle has ended (A1-8).
                 if declared.policy and (why := still_running(context.instance, declared)):
                     troubles.append(why)
                     continue
-                context.log.info(f"{declared.system}: {said}")
-                requests.append(_run(declared, f"{name}:{':'.join(newest)}", {CAUSE_TAG: said}))
-            kept[name] = {"position": newest or before, "looked_at": now}
+                context.log.info(f"{declared.system}: {news.said}")
+                requests.append(_run(declared, f"{name}:{':'.join(news.position)}", news))
+            kept[name] = {"position": news.position if news else before, "looked_at": now}
         for trouble in troubles:
             context.log.warning(trouble)
         context.update_cursor(json.dumps(kept))
@@ -93,64 +90,8 @@ def row_changes(
 def cause_id(sensor: RowSensor) -> str:
     """Of a declaration; another table, condition or cursor begins anew."""
     watch = sensor.watch
-    return f"{sensor.system}:{watch.table}:{sha256(watch.model_dump_json().encode()).hexdigest()[:8]}"
-
-
-def _newest(declared: RowSensor, system: System, home: Home, before: Position | None) -> tuple[Position, str] | None:
-    """Where the newest row stands, if it stands behind `before`, and what is new in words.
-
-    Raises SourceUnavailable, EnvironmentMissing.
-    """
-    variable = system.database.url_env
-    database = open_database(home.value(variable, f"the database of {system.name}"))
-    with database.snapshot() as snapshot:
-        sql, values = newest_row(declared, snapshot, before)
-        found = snapshot.rows(sql, values, limit=1)
-    if not found:
-        return None
-    row = {name: str(value) for name, value in found[0].items()}
-    said = declared.watch.says or f"new row {{id}} of {declared.watch.table}"
-    return [row["position"], row["id"]], PLACEHOLDER.sub(lambda name: row.get(f"says {name[1]}", row["id"]), said)
-
-
-def newest_row(declared: RowSensor, snapshot: Snapshot, before: Position | None) -> tuple[str, dict[str, Any]]:
-    """SQL for the newest row behind `before`. Raises SourceUnavailable where table or column is absent."""
-    watch = declared.watch
-    table = snapshot.table(watch.table)
-    if table is None:
-        raise SourceUnavailable(f"there is no table {watch.table}.")
-    says = template_columns(watch.says or "")
-    absent = [name for name in (*watch.cursor, *says) if name not in table.columns]
-    if absent:
-        raise SourceUnavailable(f"table {table} has no column {absent[0]}.")
-    names = [snapshot.quote(name) for name in watch.cursor]
-    types = [table.columns[name] for name in watch.cursor]
-    position, row = names
-    where = [f"{position} IS NOT NULL", *([f"({watch.where})"] if watch.where else [])]
-    values = {}
-    if before:
-        # Compared as what the columns are: numbers grow otherwise than their digits.
-        at, id_ = (_as(snapshot, name, type_) for name, type_ in zip((":position", ":id"), types, strict=True))
-        where.append(f"({position} > {at} OR ({position} = {at} AND {row} > {id_}))")
-        values = {"position": before[0], "id": before[1]}
-    qualified = ".".join(snapshot.quote(part) for part in (table.schema, table.name) if part)
-    # Inside, nothing is renamed to a column's own name: ORDER BY would sort the text.
-    found = [snapshot.quote(alias) for alias in ("newest position", "newest id")]
-    texts = [snapshot.as_text(name, type_) for name, type_ in zip(found, types, strict=True)]
-    told = [(snapshot.quote(f"says {name}"), snapshot.quote(name), table.columns[name]) for name in says]
-    outer = "".join(f", {snapshot.as_text(alias, type_)} AS {alias}" for alias, _, type_ in told)
-    inner = "".join(f", {name} AS {alias}" for alias, name, _ in told)
-    sql = (
-        f"SELECT {texts[0]} AS position, {texts[1]} AS id{outer} FROM ("
-        f"SELECT {position} AS {found[0]}, {row} AS {found[1]}{inner} FROM {qualified} WHERE {' AND '.join(where)} "
-        f"ORDER BY {position} DESC, {row} DESC LIMIT 1) AS newest"
-    )
-    return sql, values
-
-
-def _as(snapshot: Snapshot, parameter: str, type_name: str) -> str:
-    """SQLite compares by the column's affinity; every other server wants to be told."""
-    return parameter if snapshot.dialect == "sqlite" else f"CAST({parameter} AS {type_name})"
+    said = watch.model_dump_json(exclude={"groups"})  # which groups are planned moves no cursor
+    return f"{sensor.system}:{watch.table}:{sha256(said.encode()).hexdigest()[:8]}"
 
 
 def requested_reconciliations(systems: Sequence[str], jobs: Sequence[Job]) -> dg.SensorDefinition:
@@ -214,9 +155,15 @@ def request_cause(request: Request) -> str:
     return f"request-{request.id}-{request.requested_at:%Y%m%dT%H%M%S%fZ}"
 
 
-def _run(trigger: Trigger, key: str, tags: Mapping[str, str]) -> dg.RunRequest:
-    job = job_name(trigger.system, trigger.starts)
-    return dg.RunRequest(job_name=job, run_key=key, tags={TAG: trigger.system, **tags})
+def _run(trigger: RowSensor, key: str, news: News) -> dg.RunRequest:
+    """The job; where groups are watched, its plans are told which of them are new (S0-30)."""
+    config = {"config": {"groups": list(news.groups)}} if news.groups else None
+    return dg.RunRequest(
+        job_name=job_name(trigger.system, trigger.starts),
+        run_key=key,
+        run_config={"ops": {f"{trigger.system}__{name}_plan": config for name in trigger.policy}} if config else {},
+        tags={TAG: trigger.system, CAUSE_TAG: news.said},
+    )
 
 
 def still_running(instance: dg.DagsterInstance, trigger: Trigger) -> str | None:

@@ -40,6 +40,16 @@ class Reconcile(dg.Config):
             ) from None
 
 
+class Planning(Reconcile):
+    """Nothing needs to be filled in: the whole policy is planned, as of now."""
+
+    groups: list[str] = Field(
+        default=[],
+        description="Plan only these groups, each judged whole: tracking ids, where generations belong to one; "
+        "else ids of rows. Empty: everything. A sensor names those in which something is new.",
+    )
+
+
 def job_name(system: str, run: str = "reconciliation") -> str:
     """What schedules and sensors start."""
     return f"{system}_{run}"

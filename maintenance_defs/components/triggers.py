@@ -1,10 +1,13 @@
 """Triggers as YAML components. A schedule is one per declaration; the sensors are one per kind (sensors.py)."""
 
 import os
+from typing import Any
 
 import dagster as dg
 
 from maintenance_defs.components.declared import Declared, Example
+from maintenance_defs.components.monthly import NAME as MONTHLY
+from maintenance_defs.components.monthly import month_before
 from maintenance_defs.components.sensors import still_running
 from maintenance_defs.components.steps import TAG, job_name
 from maintenance_defs.core import triggers
@@ -13,7 +16,7 @@ from maintenance_defs.core import triggers
 class ScheduleExample(Example):
     attributes = """\
   system: shop
-  run: reconciliation            # restore_drill, archive, archive_ahead, archive_drill; or policy: NAME
+  run: reconciliation            # restore_drill, monthly_report, archive, archive_ahead, …; or policy: NAME
   cron: "30 2 * * *"             # minute, hour, day, month, weekday
   # cron_preset: cleanup         # instead of cron: what the system's chosen preset says
   # cron_env: SHOP_SCHEDULE      # a variable that overrides it; 'off' means no schedule
@@ -48,6 +51,12 @@ class BacklogExample(Example):
   policy: unsold_pictures
   above: 1000                    # units that the last plan left undone
   # every: 5 min                 # how often to look
+"""
+
+
+class BurnInExample(Example):
+    attributes = """\
+  system: shop                   # validated often in the first week of each of its policies
 """
 
 
@@ -90,6 +99,14 @@ def schedule_definition(declared: triggers.Schedule, cron: str) -> dg.ScheduleDe
         why = still_running(context.instance, declared)
         return dg.SkipReason(why) if why else dg.RunRequest(tags={TAG: declared.system})
 
+    def of_last_month(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        month = month_before(context.scheduled_execution_time)
+        return dg.RunRequest(run_key=f"{job}:{month}", partition_key=month, tags={TAG: declared.system})
+
+    if declared.run == MONTHLY:
+        how: dict[str, Any] = {"execution_fn": of_last_month}
+    else:
+        how = {"execution_fn": cycle} if cycles else {"tags": {TAG: declared.system}}
     return dg.ScheduleDefinition(
         name=f"{job}_schedule",
         job_name=job,
@@ -97,7 +114,7 @@ def schedule_definition(declared: triggers.Schedule, cron: str) -> dg.ScheduleDe
         execution_timezone=declared.timezone,
         description=f"{what} {declared.system} by the clock" + (f"; {by} decides when." if by else "."),
         default_status=dg.DefaultScheduleStatus.RUNNING if declared.running else dg.DefaultScheduleStatus.STOPPED,
-        **({"execution_fn": cycle} if cycles else {"tags": {TAG: declared.system}}),
+        **how,
     )
 
 
@@ -129,6 +146,16 @@ class Backlog(Declared[triggers.Backlog]):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         return dg.Definitions()  # all of them are one sensor, `backlog`
+
+
+@dg.scaffold_with(BurnInExample)
+class BurnIn(Declared[triggers.BurnIn]):
+    """Reconciles a system after each cycle, then 2-hourly, then daily in the first week of a policy that acts."""
+
+    model = triggers.BurnIn
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return dg.Definitions()  # all of them are one sensor, `burn_in`
 
 
 @dg.scaffold_with(ApprovedPlansExample)

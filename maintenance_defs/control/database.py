@@ -24,6 +24,8 @@ from maintenance_defs.control.retention import RetentionState
 from maintenance_defs.control.tables import artefact, pair_fingerprint, request
 from maintenance_defs.core.errors import ArtefactError
 
+STREAMED = 200  # artefacts read at once
+
 
 @dataclass(frozen=True)
 class Request:
@@ -113,6 +115,19 @@ class Control:
         """The last ones, newest first, whatever their verdict."""
         with self._engine.connect() as connection:
             return [_artefact(row) for row in connection.execute(_recorded(system, kind, name).limit(limit))]
+
+    def recorded_between(self, system: str, kind: str, since: datetime, until: datetime) -> Iterator[Artefact]:
+        """Those of a kind whose step began in [since, until), oldest first, whatever their verdict; streamed."""
+        query = (
+            sa.select(artefact)
+            .where(artefact.c.system == system, artefact.c.kind == kind)
+            .where(artefact.c.started_at >= since, artefact.c.started_at < until)
+            .order_by(artefact.c.number)
+            .execution_options(yield_per=STREAMED)
+        )
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                yield _artefact(row)
 
     # Findings
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,7 @@ from maintenance_defs.core.parameters import named_timings
 from maintenance_defs.core.policy import Policy
 from maintenance_defs.core.quantities import Duration, SizeBytes
 from maintenance_defs.core.retention_rules import check_retention
+from maintenance_defs.core.trails import Trail, check_trails
 from maintenance_defs.core.vocabulary import (
     PLACEHOLDER,
     Declared,
@@ -89,6 +90,7 @@ class Store(Declared):
     bucket_env: EnvName | None = None
     hosts: Strings = ()  # 'https://cdn.example.com/' or 'https://x.example/base/': stands for this store's root
     limit: SizeBytes | None = None
+    price_per_gb_month: float | None = Field(default=None, ge=0, strict=True, allow_inf_nan=False)  # 10^9 bytes
     in_flight: Duration = timedelta(minutes=60)  # an upload may precede its row by so much
     age_by: Literal["modified", "first_seen"] = "modified"
     may_be_absent: bool = False  # a local cache that need not exist yet
@@ -294,6 +296,7 @@ class System(Declared):
     checks: dict[Name, RowCheck] = {}
     queries: dict[Name, Query] = {}
     publishes: dict[Name, Publication] = {}
+    trails: dict[Name, Trail] = {}  # `maintain validate SYSTEM --segment ID`
     guards: Guards = Guards()
     report: Literal["tables", "storage_maintenance"] = "tables"
     drift_scan: bool = True  # look for keys in columns that nobody declared (D12)
@@ -330,6 +333,7 @@ class System(Declared):
         for name, check in self.checks.items():
             if check.store is not None and check.store not in self.stores:
                 raise ValueError(f"checks.{name}: store {check.store!r} is not declared. Known: {known}")
+        check_trails(self.trails)
         for owner in self.owners:
             if not re.fullmatch(r"team:[\w.-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
                 raise ValueError(f"owner {owner!r} is neither 'team:name' nor an e-mail address")
@@ -360,7 +364,8 @@ def key_pattern_regex(pattern: str) -> str:
 
 def config_digest(system: System) -> str:
     """SHA-256 of everything that a reconciliation depends on: two runs with the same digest asked the same."""
-    return hashlib.sha256(system.model_dump_json(exclude=_RETENTION).encode()).hexdigest()
+    exclude: dict[str, Any] = {**dict.fromkeys(_RETENTION, True), "stores": _PRICES}
+    return hashlib.sha256(system.model_dump_json(exclude=exclude).encode()).hexdigest()
 
 
 def policy_digest(system: System, policy: str, timings: Mapping[str, str]) -> str:
@@ -368,8 +373,13 @@ def policy_digest(system: System, policy: str, timings: Mapping[str, str]) -> st
 
     timings: what presets and variables resolve to in this deployment.
     """
-    said = [system.model_dump_json(), policy, json.dumps(dict(timings), sort_keys=True)]
+    said = [
+        system.model_dump_json(exclude={"stores": _PRICES, "trails": True}),
+        policy,
+        json.dumps(dict(timings), sort_keys=True),
+    ]
     return hashlib.sha256("\0".join(said).encode()).hexdigest()
 
 
-_RETENTION = {"retention", "archives", "archived_columns", "presets", "preset", "preset_env"}
+_RETENTION = {"retention", "archives", "archived_columns", "presets", "preset", "preset_env", "trails"}
+_PRICES = {"__all__": {"price_per_gb_month"}}  # what storage costs changes no answer and ends no approval

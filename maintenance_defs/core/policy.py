@@ -309,6 +309,17 @@ class Policy(Declared):
         )
 
     @property
+    def group_column(self) -> str | None:
+        """The column whose values are the groups that a plan may be limited to, each judged whole; None: none.
+
+        What generations belong to; without generations every row is a group of its own, named by its id.
+        """
+        select = self.select
+        if select.generations is not None:
+            return select.generations.of
+        return select.id[0] if select.id is not None and len(select.id) == 1 else None
+
+    @property
     def timings(self) -> tuple[str, ...]:
         """Names of presets that its ages use."""
         return tuple(rule.younger_than for rule in self.keep if isinstance(rule.younger_than, str))

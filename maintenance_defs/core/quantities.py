@@ -66,6 +66,16 @@ def format_size(size_bytes: int | float) -> str:
     return f"{size:.3g} PB"
 
 
+def monthly_cost(size_bytes: int, price_per_gb_month: float) -> float:
+    """What storing so much for a month costs, in the currency of the price; a GB is 10^9 bytes."""
+    return round(size_bytes / 10**9 * price_per_gb_month, 6)
+
+
+def format_cost(cost: float) -> str:
+    """`1,234.50`; what is less than a hundredth says so."""
+    return "less than 0.01" if 0 < cost < 0.005 else f"{cost:,.2f}"
+
+
 def format_duration(age: timedelta) -> str:
     """The largest unit that says it: 60 min -> '1 h', 90 s -> '90 s', 36 h -> '36 h'."""
     seconds = age.total_seconds()

@@ -59,7 +59,9 @@ class Trigger(Declared):
     """Which system, and what is started: a run, or one cycle of these policies, one after the other."""
 
     system: Name
-    run: Literal["reconciliation", "restore_drill", "archive", "archive_ahead", "archive_drill"] | None = None
+    run: (
+        Literal["reconciliation", "restore_drill", "archive", "archive_ahead", "archive_drill", "monthly_report"] | None
+    ) = None
     policy: Annotated[tuple[Name, ...], OneOrMore] = ()
     name: Name | None = None  # of the job that several policies share: cleanup
 
@@ -133,6 +135,7 @@ class Watch(Declared):
     cursor: tuple[Word, Word]  # [updated_at, id]
     where: Sql | None = None
     says: Word | None = None  # what is new, with columns of the newest row: 'new delivery {delivery_id}'
+    groups: Word | None = None  # a column that names what is new: only these groups of the policy are planned
 
     @model_validator(mode="after")
     def _template(self) -> Self:
@@ -147,11 +150,24 @@ class RowSensor(Trigger):
     every: Duration = timedelta(seconds=60)
     running: bool = True
 
+    @model_validator(mode="after")
+    def _groups_of_policies(self) -> Self:
+        if self.watch.groups is not None and not self.policy:
+            raise ValueError("watch.groups: only a policy can be planned for some of its groups; name it: policy: …")
+        return self
+
 
 class HttpRequest(Trigger):
     """Starts a reconciliation when `maintain serve` is asked with the right secret. Never a policy (S2-21)."""
 
     run: Literal["reconciliation"] = "reconciliation"
+
+
+class BurnIn(Trigger):
+    """Validates a system often in the first week of each of its policies: the ladder of core/burn_in.py (S1-27)."""
+
+    run: Literal["reconciliation"] = "reconciliation"
+    running: bool = True
 
 
 class Backlog(Trigger):

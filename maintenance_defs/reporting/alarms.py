@@ -57,10 +57,15 @@ def _of(system: System, home: Home) -> Iterator[tuple[str, str]]:
 
 
 def _newest_plans(system: System, home: Home) -> Iterator[PlanRow]:
-    """The last one of each policy, and of each archive's removals and expiries."""
-    for name in (*system.retention, *system.archives, *system.archived_columns):
+    """The last one of each policy, and the last of all its groups; the last of each archive's removals and expiries."""
+    for name in system.retention:
+        newest = home.control.retention.plans(system.name, name, limit=1)
+        yield from newest
+        if newest and newest[0].groups:  # which says nothing of the last whole one
+            yield from home.control.retention.plans(system.name, name, limit=1, whole=True)
+    for name in (*system.archives, *system.archived_columns):
         seen = set()
-        for plan in home.control.retention.plans(system.name, name, limit=1 if name in system.retention else KINDS):
+        for plan in home.control.retention.plans(system.name, name, limit=KINDS):
             if (kind := plan.totals.get("only")) not in seen:
                 seen.add(kind)
                 yield plan

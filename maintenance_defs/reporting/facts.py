@@ -8,7 +8,7 @@ from typing import Any
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import Store, System
-from maintenance_defs.core.quantities import format_instant
+from maintenance_defs.core.quantities import format_instant, monthly_cost
 from maintenance_defs.core.schemas import OBJECT_ITEMS, ROW_ITEMS
 from maintenance_defs.reporting.trend import growth
 
@@ -115,6 +115,7 @@ def _store(
         "size_bytes": totals.get("size_bytes", 0),
         "limit_bytes": declared.limit,
         "growth": growth(home, inventory, declared.limit),
+        "cost": None,
         "scopes": [_scope(scope) for scope in listed.get("scopes", ())],
         "incomplete_uploads": len(listed.get("incomplete_uploads", ())),
         "noncurrent": noncurrent and {"count": noncurrent[0], "size_bytes": noncurrent[1]},
@@ -142,7 +143,19 @@ def _store(
         ]
         if facts["in_scope"]:  # an empty bucket has no ratio
             facts["orphan_percent"] = round(100 * counts.get("orphan_candidate", 0) / facts["in_scope"], 4)
+    if declared.price_per_gb_month is not None and inventory is not None and inventory.verdict == "complete":
+        facts["cost"] = _cost(facts, declared.price_per_gb_month)
     return facts
+
+
+def _cost(store: dict[str, Any], price: float) -> dict[str, Any]:
+    """What storing all of it, and its orphans, costs a month; orphans: null where they are not known."""
+    orphaned = sum(item["size_bytes"] for item in store["items"] if item["item"] == "orphan_candidate")
+    return {
+        "price_per_gb_month": price,
+        "per_month": monthly_cost(store["size_bytes"], price),
+        "orphans_per_month": monthly_cost(orphaned, price) if store["verdict"] == "complete" else None,
+    }
 
 
 def _scope(scope: dict[str, Any]) -> dict[str, Any]:

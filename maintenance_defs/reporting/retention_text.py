@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from maintenance_defs.core.quantities import format_size
+from maintenance_defs.core.quantities import format_cost, format_size
 from maintenance_defs.reporting.text import Table, count, shown, text_table
 
+GROUPS_TOLD = 5  # of those that a plan was limited to
 SHORT = 8  # digits of a plan's id that people repeat
 STATES = {
     "planned": "waits for approval",
@@ -77,10 +78,13 @@ def plan_lines(facts: Mapping[str, Any], *, next_step: bool = True) -> Iterator[
         yield f"  Waits for approval until {facts['expires_at']}. Nothing was changed."
     elif facts["units"]:
         yield f"  State: {STATES[facts['state']]}."
+    if facts["groups"]:
+        yield f"  Planned was only {only_words(facts['groups'], facts['group_column'])}."
     yield from approval_lines(facts.get("approval"))
     if facts["units"]:
         yield f"  Would go: {amount(facts)}."
         yield from (f"    {line}" for line in _acts(facts))
+        yield from (f"    {cost_words(cost)}" for cost in facts["costs"])
         yield from _items(facts)
     else:
         yield "  Nothing to do."
@@ -88,6 +92,21 @@ def plan_lines(facts: Mapping[str, Any], *, next_step: bool = True) -> Iterator[
     yield from _in_the_way(facts)
     if next_step:
         yield from (f"  {line}" for line in next_lines(facts))
+
+
+def only_words(groups: Sequence[str], column: str) -> str:
+    """`tracking_id M4A4SSPV, Z9MULTI1`: what a plan was limited to."""
+    more = f" and {len(groups) - GROUPS_TOLD:,} more" if len(groups) > GROUPS_TOLD else ""
+    return f"{column} {', '.join(shown(group) for group in groups[:GROUPS_TOLD])}{more}"
+
+
+def cost_words(cost: Mapping[str, Any]) -> str:
+    """`5.2 GB of store media that would go: 0.12 a month (at 0.023 per GB)`."""
+    what = "that would go" if cost["what"] == "going" else "of superseded rows"
+    return (
+        f"{format_size(cost['size_bytes'])} of store {cost['store']} {what}: {format_cost(cost['per_month'])} a month "
+        f"(at {cost['price_per_gb_month']:g} per GB)"
+    )
 
 
 def amount(facts: Mapping[str, Any]) -> str:

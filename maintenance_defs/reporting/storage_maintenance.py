@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from maintenance_defs.core.quantities import format_cost
 from maintenance_defs.reporting.text import count, shown
 
 # Objects that are neither named by a row nor orphans, and how the report words them.
@@ -54,6 +55,10 @@ def storage_maintenance(
     yield f"Orphaned files: {_number(summary['orphaned_files'])}\n"
     yield f"Orphaned records: {_number(summary['orphaned_records'])}"
     yield f", not checked: {summary['unknown_records']}\n" if summary["unknown_records"] else "\n"
+    costs = [store["cost"]["orphans_per_month"] for store in facts["stores"] if store["cost"]]
+    if costs:
+        known = sum(costs) if None not in costs else None
+        yield f"Cost of orphaned files per month: {'not checked' if known is None else format_cost(known)}\n"
 
 
 def _number(value: int | None) -> str:

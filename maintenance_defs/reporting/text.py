@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maintenance_defs.core.quantities import count as count
-from maintenance_defs.core.quantities import format_size
+from maintenance_defs.core.quantities import format_cost, format_size
 
 SAMPLE_ROWS = 10  # what a screen holds; the rest is exported
 SHOWN_SAMPLES = 3  # of a check's rows: enough to go and look
@@ -99,6 +99,12 @@ def _growth(store: dict[str, Any]) -> str:
     return said + (f"; its limit is {found['days_to_limit']:g} d away." if found["days_to_limit"] else ".")
 
 
+def _cost(cost: dict[str, Any]) -> str:
+    orphans = cost["orphans_per_month"]
+    said = f"Costs {format_cost(cost['per_month'])} a month at {cost['price_per_gb_month']:g} per GB"
+    return f"{said}; its orphans {format_cost(orphans)}." if orphans is not None else f"{said}."
+
+
 def _store(store: dict[str, Any]) -> Section:
     parts: list[str | Table] = []
     if store["inventory"]["verdict"] != "complete":
@@ -110,6 +116,8 @@ def _store(store: dict[str, Any]) -> Section:
         over = ", OVER THE LIMIT" if store["size_bytes"] > limit else ""
         total += f" ({100 * store['size_bytes'] / limit:.1f} % of {format_size(limit)}{over})"
     parts.append(f"{total}.{_growth(store)}")
+    if cost := store["cost"]:
+        parts.append(_cost(cost))
     scopes = [
         (
             scope["prefix"] or "(everything)",

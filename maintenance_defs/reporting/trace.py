@@ -1,4 +1,4 @@
-"""One row and what hangs on it: rows it points to, objects they name, and which link is broken first (S3-43)."""
+"""One row and what belongs to it: rows, the objects they name, and which link is broken first (S3-43)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.errors import UnknownName
+from maintenance_defs.core.errors import SourceUnavailable, UnknownName
 from maintenance_defs.core.problems import did_you_mean
+from maintenance_defs.core.trails import Trail, TrailLink
 from maintenance_defs.databases import open_database
-from maintenance_defs.databases.base import Snapshot
+from maintenance_defs.databases.base import Snapshot, Table
 from maintenance_defs.reconcile.reading.rows import column_of, from_table
 from maintenance_defs.reporting.explain import explain_row
 
@@ -25,70 +26,118 @@ class Link:
 
 
 def trace_row(system: System, home: Home, table: str, row_id: str) -> list[Link]:
-    """From the row to its objects; rows are read now, objects stand in the last reconciliation.
+    """From the row to its objects, along the declared trail of its table, else to the row that a policy says it owns.
 
-    table: one that a policy acts on or a reference reads, or its last part. A policy's `owns` says what it points to.
+    table: one that a trail, policy or reference reads, or its last part.
     Raises UnknownName for another table, and what reading raises.
     """
-    ids = {reference.table: reference.id for reference in system.references}
-    ids |= {policy.select.rows: policy.select.id or () for policy in system.retention.values() if policy.select.rows}
-    meant = [name for name in ids if table in (name, name.rsplit(".", 1)[-1])]
+    known = _trails(system)
+    meant = [name for name in known if table in (name, name.rsplit(".", 1)[-1])]
     if not meant:
         raise UnknownName(
             "unknown_table",
-            f"no policy or reference of {system.name} reads a table {table!r}.{did_you_mean(table, ids)} "
-            f"Known: {', '.join(sorted(ids))}.",
+            f"no trail, policy or reference of {system.name} reads a table {table!r}.{did_you_mean(table, known)} "
+            f"Known: {', '.join(sorted(known))}.",
         )
-    links: list[Link] = []
-    found: list[tuple[str, str]] = []
+    return follow(system, home, known[meant[0]], row_id)
+
+
+def _trails(system: System) -> dict[str, Trail]:
+    """Table -> what follows from one of its rows."""
+    found = {r.table: Trail(describe="", table=r.table, id=r.id[0]) for r in system.references if len(r.id) == 1}
+    for policy in system.retention.values():
+        select = policy.select
+        if select.rows is None or select.id is None or len(select.id) != 1:
+            continue
+        links = []
+        if (owns := select.owns) is not None and len(owns.id) == 1:
+            links = [TrailLink(table=owns.table, id=owns.id[0], match=owns.id[0], value=owns.by)]
+        if links or select.rows not in found:
+            found[select.rows] = Trail(describe="", table=select.rows, id=select.id[0], links=tuple(links))
+    return found | {trail.table: trail for trail in system.trails.values()}
+
+
+def follow(system: System, home: Home, trail: Trail, row_id: str) -> list[Link]:
+    """The rows of a trail as they are now, each with its objects as the last reconciliation found them.
+
+    What hangs on a row that is not there was not looked for: only the first broken link is a cause.
+    Raises what reading raises.
+    """
+    rows: dict[str, dict[str, str | None] | None] = {}
+    found: list[tuple[str, Link]] = []  # table, link
     database = open_database(home.value(system.database.url_env, f"the database of {system.name}"))
     with database.snapshot() as snapshot:
-        here, at = meant[0], row_id
-        owners = {p.select.rows: p.select.owns for p in system.retention.values() if p.select.owns}
-        while (here, at) not in found:
-            owns = owners.get(here)
-            row = _row(snapshot, here, ids.get(here, ()), at, owns.by if owns else None)
-            links.append(
-                Link(f"row {at} of {here}", row is not None, "is there" if row is not None else "is not there")
-            )
-            if row is None:
-                break
-            found.append((here, at))
-            if owns is None:
-                break
-            if row["next"] is None:
-                links.append(Link(f"{owns.by} of {at}", False, f"is empty: it points to no row of {owns.table}"))
-                break
-            ids.setdefault(owns.table, owns.id)
-            here, at = owns.table, str(row["next"])
+        start = TrailLink(table=trail.table, id=trail.id, match=trail.id, value=trail.id, show=trail.show)
+        rows[trail.table] = row = _row(snapshot, start, trail, row_id)
+        found.append((trail.table, _row_link(start, row, row_id)))
+        before = trail.table
+        for link in trail.links:
+            of = link.of or before
+            value = (rows[of] or {}).get(f"value {link.value}")
+            before = link.table
+            if rows[of] is None or value is None:
+                rows[link.table] = None
+                found.append((link.table, _unlooked(link, of, rows[of])))
+                continue
+            rows[link.table] = row = _row(snapshot, link, trail, value)
+            found.append((link.table, _row_link(link, row, value)))
     referenced = {reference.table for reference in system.references if not reference.protects_only}
-    for name, at in found:
-        if name in referenced:
-            links.extend(_objects(system, home, name, at))
+    links: list[Link] = []
+    for table, link_found in found:
+        links.append(link_found)
+        row = rows[table]
+        if row is not None and table in referenced:
+            links.extend(_objects(system, home, table, row["id"] or ""))
     return links
 
 
-def _row(
-    snapshot: Snapshot, name: str, ids: tuple[str, ...], row_id: str, points_by: str | None
-) -> dict[str, Any] | None:
-    table = snapshot.table(name)
-    if table is None or len(ids) != 1:
-        return None
+def _row_link(link: TrailLink, row: dict[str, str | None] | None, value: str) -> Link:
+    if row is None:
+        which = f"row {value} of" if link.match == link.id else f"row with {link.match} = {value} of"
+        return Link(f"{which} {link.table}", False, "is not there")
+    shown = ", ".join(f"{name} {row[f'show {name}']}" for name in link.show)
+    what = f"row {row['id']} of {link.table}"
+    if row["good"] == "0":
+        return Link(what, False, f"is there, but not so that {link.good}" + (f" ({shown})" if shown else ""))
+    return Link(what, True, "is there" + (f" ({shown})" if shown else ""))
 
-    def text(column: str) -> str:
-        known = column_of(table, column, snapshot)
-        return snapshot.as_text(snapshot.quote(known), table.columns[known])
 
-    pointed = text(points_by) if points_by else "NULL"
-    sql = f"SELECT {pointed} AS next FROM {from_table(snapshot, table)} WHERE {text(ids[0])} = :row_id"
-    rows = snapshot.rows(sql, {"row_id": row_id}, limit=1)
-    return rows[0] if rows else None
+def _unlooked(link: TrailLink, of: str, row: dict[str, str | None] | None) -> Link:
+    if row is None:
+        return Link(f"row of {link.table}", None, f"was not looked for: there is no row of {of} to go by")
+    return Link(f"{link.value} of {row['id']}", False, f"is empty: it points to no row of {link.table}")
+
+
+def _row(snapshot: Snapshot, link: TrailLink, trail: Trail, value: str) -> dict[str, str | None] | None:
+    """id, 'show …', 'value …', good: '1', '0'; None where there is no such row. Raises SourceUnavailable."""
+    table = snapshot.table(link.table)
+    if table is None:
+        raise SourceUnavailable(f"there is no table {link.table}. Nothing was changed: correct the declaration.")
+    wanted = [("id", link.id)]
+    wanted += [(f"show {name}", name) for name in link.show]
+    wanted += [(f"value {name}", name) for name in trail.needed_of(link.table)]
+    columns = [f"{_text(snapshot, table, name)} AS {snapshot.quote(alias)}" for alias, name in wanted]
+    good = f"CASE WHEN ({link.good}) THEN '1' ELSE '0' END" if link.good else "'1'"
+    match = _text(snapshot, table, link.match) if link.match in table.columns else f"CAST(({link.match}) AS text)"
+    where = f"{match} = :value" + (f" AND ({link.where})" if link.where else "")
+    newest = f"{snapshot.quote(column_of(table, link.newest_by, snapshot))} DESC, " if link.newest_by else ""
+    sql = (
+        f"SELECT {', '.join(columns)}, {good} AS good FROM {from_table(snapshot, table)} WHERE {where} "
+        f"ORDER BY {newest}{_text(snapshot, table, link.id)} LIMIT 1"
+    )
+    rows = snapshot.rows(sql, {"value": value}, limit=1)
+    return {name: None if found is None else str(found) for name, found in rows[0].items()} if rows else None
+
+
+def _text(snapshot: Snapshot, table: Table, name: str) -> str:
+    column = column_of(table, name, snapshot)
+    return snapshot.as_text(snapshot.quote(column), table.columns[column])
 
 
 def _objects(system: System, home: Home, table: str, row_id: str) -> list[Link]:
     """What the row names, in the order of the declaration; what only protects is no link of the chain."""
     protecting = {str(r) for r in system.references if r.protects_only}
-    facts = explain_row(system, home, table, row_id).facts
+    facts: dict[str, Any] = explain_row(system, home, table, row_id).facts
     seen: dict[tuple[str, str], Link] = {}
     for entry in facts["keys"]:
         if entry["reference"] in protecting and (entry["store"], entry["key"]) not in seen and not entry["listed"]:

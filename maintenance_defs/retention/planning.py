@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +36,8 @@ from maintenance_defs.reconcile.reading.rows import Progress
 from maintenance_defs.retention.blocking import refuse_if_blocked
 from maintenance_defs.retention.choosing import STEPS_FILE, Choice, choice_of, count_kept, totals
 from maintenance_defs.retention.choosing.judging import Listing
-from maintenance_defs.retention.choosing.selected import count_rows
+from maintenance_defs.retention.choosing.selected import count_rows, of_groups
+from maintenance_defs.retention.costing import costs
 from maintenance_defs.retention.evidence import Evidence, take_evidence
 from maintenance_defs.retention.limiting import limit_guards, units_of_tenants
 
@@ -76,18 +77,24 @@ def take_plan(
     *,
     run_id: str,
     as_of: datetime | None = None,
+    groups: Sequence[str] = (),
     progress: Progress | None = None,
     clock: Callable[[], datetime] = _utc_now,
 ) -> PlanRow:
     """Plan one policy on the newest reconciliation and a fresh snapshot; record the plan.
 
     as_of: not later than that of the inventories, which is used where none is given.
+    groups: only rows of these, values of the policy's `group_column`; each is judged whole, and nothing goes that
+        a plan of everything would keep. None: everything.
     Returns the plan's row: state 'planned', or 'done' where there is nothing to do.
     Raises Refused (also recorded, as an artefact without files) and whatever reading raises; then there is no plan.
-    Source: C-2, S2-22, S2-28; hazards A16, B, G, H01, J06, M02; I1, I5, I9, I10, I14.
+    Source: C-2, S0-30, S2-22, S2-28; hazards A16, B, G, H01, J06, M02; I1, I5, I9, I10, I14.
     """
     started_at = clock()
     policy = find_policy(system, name)
+    groups = sorted(set(groups))
+    if groups and policy.group_column is None:
+        raise Refused("no_groups", f"{name} of {system.name} has no groups. Nothing was planned: plan it whole.")
     timings = timings_here(system, policy, home)
     plan_id = uuid.uuid4().hex
     inputs = Inputs.newest(system, home)
@@ -110,9 +117,13 @@ def take_plan(
                         holds=[h for h in home.control.retention.holds(system.name) if h.policy in (None, name)],
                         observed=_observations(system, policy, home),
                     )  # fmt: skip
+                    if groups:
+                        choice.only = of_groups(evidence.snapshot, policy, groups)
                     refuse_if_blocked(evidence, at)
                     choice.run()
                     facts = _facts(system, policy, name, home, choice, started_at)
+                    if groups:
+                        facts |= {"groups": groups, "group_column": policy.group_column}
                     _write(evidence, staged.path)
             uri, manifest, size_bytes = staged.commit()
     except MaintenanceError as error:
@@ -247,7 +258,7 @@ def _facts(system: System, policy: Policy, name: str, home: Home, choice: Choice
         system, policy, name, home,
         Amount(amounts["objects"], amounts["rows"], amounts["size_bytes"]), whole, sum(cascades.values()), tenants, now,
     )  # fmt: skip
-    history = [p.units for p in home.control.retention.plans(system.name, name, limit=10) if p.units]
+    history = [p.units for p in home.control.retention.plans(system.name, name, limit=10, whole=True) if p.units]
     guards.append(usual_amount(policy.limits, amounts["units"], history))
     exceeded = [g.message for g in guards if g.status == "refuse"]
     return {
@@ -262,6 +273,7 @@ def _facts(system: System, policy: Policy, name: str, home: Home, choice: Choice
         "guards": [asdict(guard) for guard in guards],
         "limits_exceeded": exceeded,
         "cutoffs": choice.cutoffs,
+        "costs": costs(system, policy, evidence),
         "flags": choice.flags,
         "lacking": choice.lacking,
     }

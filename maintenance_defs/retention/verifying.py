@@ -25,6 +25,7 @@ from maintenance_defs.retention.batches import Step
 from maintenance_defs.retention.blocking import refuse_if_blocked
 from maintenance_defs.retention.choosing import choice_of
 from maintenance_defs.retention.choosing.judging import Listing
+from maintenance_defs.retention.choosing.selected import of_groups
 from maintenance_defs.retention.evidence import Evidence, take_evidence
 from maintenance_defs.stores.acting import ActingStore, Seen, changed
 from maintenance_defs.stores.base import ObjectFacts
@@ -138,8 +139,8 @@ def _restricted(evidence: Evidence, policy: Policy, ids: Sequence[str]) -> tuple
         for row in batch.to_pylist()
         if row["v"] is not None
     ]
-    of_groups, values = row_filter(snapshot, table, (select.generations.of,), groups)
-    return f"{condition} OR {of_groups}", [*parameters, *values]
+    whole, values = of_groups(snapshot, policy, groups)
+    return f"{condition} OR {whole}", [*parameters, *values]
 
 
 def _compare(evidence: Evidence, steps: Sequence[Step], done: Mapping[tuple[int, int], str], look: Look) -> Verified:

@@ -14,6 +14,7 @@ import dagster as dg
 import pytest
 
 from maintenance_defs.components import maintained_system, steps
+from maintenance_defs.components.retention_assets import RECONCILED
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 
@@ -138,7 +139,7 @@ def run(club: Club, papers: System, instance: dg.DagsterInstance, tmp_path: Path
             resources={"home": club.home},
             instance=instance,
             raise_on_error=False,
-            selection=[dg.AssetKey(["papers", name]) for name in names] if names else None,
+            selection=[dg.AssetKey(["papers", name]) for name in names or RECONCILED],
             run_config={"ops": config} if config else None,
         )
 

@@ -7,16 +7,19 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from click.testing import CliRunner
 
+from maintenance_defs.cli import main
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.quantities import parse_size
-from maintenance_defs.reporting.trace import trace_row
+from maintenance_defs.reporting.trace import follow, trace_row
 from tests.systems.answers import check, counts, found, query, sample_ids, scopes
 from tests.systems.conftest import Bench
 
 Make = Callable[..., Bench]
 ASSET = "bbbbbbbb-0000-4000-8000-0000000000"
 SEGMENT = "cccccccc-0000-4000-8000-0000000000"
+JOB = "77777777-0000-4000-8000-0000000000"
 
 
 @pytest.mark.parametrize("where", ["folder", "s3"])
@@ -165,18 +168,42 @@ def test_a_segment_in_an_undeclared_state_is_listed(bench: Make) -> None:  # S3-
     assert sample_ids(report, "stuck_segments") == [SEGMENT + "04"]
 
 
-def test_a_segment_is_followed_to_its_first_broken_link(bench: Make) -> None:  # A3-12
+def test_a_segment_is_followed_to_its_first_broken_link(bench: Make) -> None:  # A3-12, S3-43
     radio = bench("radio")
     radio.reconcile()
     home = Home(radio.folder / "home", radio.environment)
-    links = trace_row(radio.system, home, "segments", SEGMENT + "06")
-    assert [(link.what, link.good) for link in links] == [
-        (f"row {SEGMENT}06 of public.segments", True),
-        (f"row {ASSET}06 of public.assets", True),
-        (f"object final/{ASSET}06.wav in audio", False),
+    links = follow(radio.system, home, radio.system.trails["segment"], SEGMENT + "06")
+    assert [(link.what, link.good, link.detail) for link in links] == [
+        (f"row {SEGMENT}06 of public.segments", True, "is there (state ready, last_error None)"),
+        (f"row {ASSET}06 of public.assets", True, "is there (validation_status passed)"),
+        (f"object final/{ASSET}06.wav in audio", False, "is not there"),
+        (f"row {JOB}06 of public.jobs", True, "is there (state completed)"),
     ]
-    whole = trace_row(radio.system, home, "segments", SEGMENT + "03")
+    assert trace_row(radio.system, home, "segments", SEGMENT + "06") == links
+    whole = follow(radio.system, home, radio.system.trails["segment"], SEGMENT + "03")
     assert all(link.good for link in whole), whole
-    unlinked = trace_row(radio.system, home, "public.segments", SEGMENT + "01")
-    assert [(link.what, link.good) for link in unlinked[1:]] == [(f"asset_id of {SEGMENT}01", False)]
-    assert [link.good for link in trace_row(radio.system, home, "segments", "none")] == [False]
+    failed = follow(radio.system, home, radio.system.trails["segment"], SEGMENT + "05")
+    assert [link.good for link in failed] == [True, True, True, False]  # its raw file is there, its job failed
+    assert failed[-1].detail == "is there, but not so that state <> 'failed' (state failed)"
+    unlinked = follow(radio.system, home, radio.system.trails["segment"], SEGMENT + "01")
+    assert [(link.what, link.good) for link in unlinked[1:]] == [
+        (f"asset_id of {SEGMENT}01", False),
+        ("row of public.jobs", None),
+    ]
+    missing = follow(radio.system, home, radio.system.trails["segment"], "none' OR '1'='1")
+    assert [link.good for link in missing] == [False, None, None]
+
+
+def test_the_command_follows_a_trail_by_its_name(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:  # S3-43
+    radio = bench("radio")
+    radio.reconcile()
+    for name, value in radio.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MAINTENANCE_HOME", str(radio.folder / "home"))
+    done = CliRunner().invoke(main, ["validate", "radio", "--segment", SEGMENT + "06"])
+    assert done.exit_code == 1, done.output
+    assert done.stdout.endswith(f"First broken link: object final/{ASSET}06.wav in audio.\n")
+    assert CliRunner().invoke(main, ["validate", "radio", f"--segment={SEGMENT}03", "--json"]).exit_code == 0
+    for wrong, said in ((["--asset", "1"], "Its trails: --segment"), (["--segment"], "takes the id of one row")):
+        refused = CliRunner().invoke(main, ["validate", "radio", *wrong])
+        assert (refused.exit_code, said in refused.stderr) == (2, True), refused.output

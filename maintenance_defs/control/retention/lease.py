@@ -18,9 +18,9 @@ SHORT_DIGEST = 8  # hex digits of a digest that people repeat
 class PlanRow:
     """One plan and how far it came; its units stand in the artefact's files.
 
-    totals: counts, guards, kept, cascades, as the planner and the gate write them. Two entries are read
-    here: `second_person` (true: two persons must approve) and `limits_exceeded` (sentences; approval must
-    accept them).
+    totals: counts, guards, kept, cascades, as the planner and the gate write them. Three entries are read
+    here: `second_person` (true: two persons must approve), `limits_exceeded` (sentences; approval must
+    accept them) and `groups` (only these were planned; absent: the whole policy).
     """
 
     id: str  # that of the artefact
@@ -44,6 +44,11 @@ class PlanRow:
     claimed_at: datetime | None = None
     finished_at: datetime | None = None
     message: str | None = None
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that it was limited to; none: the whole policy."""
+        return tuple(self.totals.get("groups") or ())
 
     @property
     def short_digest(self) -> str:

@@ -56,16 +56,40 @@ class Plans(Part):
         return unknown(id) if row is None else plan_row(row)
 
     def plans(
-        self, system: str, policy: str | None = None, states: Iterable[str] | None = None, limit: int = 50
+        self,
+        system: str,
+        policy: str | None = None,
+        states: Iterable[str] | None = None,
+        limit: int = 50,
+        *,
+        whole: bool = False,
     ) -> list[PlanRow]:
-        """The ones recorded last, newest first."""
+        """The ones recorded last, newest first. whole: without those that were limited to some groups."""
         query = sa.select(plan).where(plan.c.system == system)
         if policy is not None:
             query = query.where(plan.c.policy == policy)
         if states is not None:
             query = query.where(plan.c.state.in_(list(states)))
+        if whole:
+            query = query.where(plan.c.totals["groups"].as_string().is_(None))
         with self._engine.connect() as connection:
             return [plan_row(row) for row in connection.execute(query.order_by(plan.c.number.desc()).limit(limit))]
+
+    def executed(self, system: str, policy: str) -> tuple[datetime | None, datetime | None]:
+        """When the first of its plans was claimed, and when an execution last ended; None where none was."""
+        ended = sa.func.max(sa.func.coalesce(plan.c.finished_at, plan.c.claimed_at), type_=plan.c.claimed_at.type)
+        query = sa.select(sa.func.min(plan.c.claimed_at), ended).where(
+            plan.c.system == system, plan.c.policy == policy, plan.c.claimed_at.is_not(None)
+        )
+        with self._engine.connect() as connection:
+            first, last = connection.execute(query).one()
+        return first, last
+
+    def executed_between(self, system: str, since: datetime, until: datetime) -> list[PlanRow]:
+        """The plans of all policies and archives that were last claimed in [since, until), oldest first."""
+        query = sa.select(plan).where(plan.c.system == system, plan.c.claimed_at >= since, plan.c.claimed_at < until)
+        with self._engine.connect() as connection:
+            return [plan_row(row) for row in connection.execute(query.order_by(plan.c.number))]
 
     def find_plan(self, prefix: str) -> PlanRow:
         """By id, or by the beginning of id or digest, at least 8 characters of it.

@@ -13,6 +13,7 @@ from maintenance_defs.core.errors import SourceUnavailable
 from maintenance_defs.core.policy import KeepRule, Policy
 from maintenance_defs.core.retention_rules import age_of
 from maintenance_defs.databases.base import Snapshot, Table
+from maintenance_defs.databases.row_ids import row_filter
 from maintenance_defs.reconcile.reading.rows import column_of, from_table
 from maintenance_defs.retention.evidence import Evidence
 
@@ -40,6 +41,18 @@ def read_selected(evidence: Evidence, policy: Policy, as_of: datetime, only: Fil
     for batch in snapshot.read(sql, parameters):
         _insert(evidence, policy, batch)
     return table
+
+
+def of_groups(snapshot: Snapshot, policy: Policy, groups: Sequence[str]) -> Filter:
+    """A condition that is true for all rows of these groups and no other; values are bound, never written into it.
+
+    groups: values of `policy.group_column` as text. Raises SourceUnavailable where the table or the column is absent.
+    """
+    select = policy.select
+    table = snapshot.table(select.rows or "")
+    if table is None or policy.group_column is None:
+        raise SourceUnavailable(f"there is no table {select.rows} that has groups. Nothing was changed.")
+    return row_filter(snapshot, table, (policy.group_column,), groups)
 
 
 def count_rows(evidence: Evidence, table: Table) -> int:
