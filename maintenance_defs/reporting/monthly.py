@@ -52,18 +52,23 @@ def month_facts(system: System, home: Home, month: datetime) -> dict[str, Any]:
     for diff in home.control.recorded_between(system.name, "orphan_diff", month, until):
         diffs, complete = diffs + 1, complete + (diff.verdict == "complete")
         _ask(checks, diff)
-    seconds = []
+    seconds: list[float] = []
+    queries: dict[str, list[float]] = {name: [] for name in system.queries}
     for read in home.control.recorded_between(system.name, "references", month, until):
         _ask(checks, read)
         if read.verdict == "complete" and "seconds" in read.evidence:
             seconds.append(read.evidence["seconds"])
+        for name, told in read.evidence.get("queries", {}).items():
+            if name in queries and "seconds" in told:
+                queries[name].append(told["seconds"])
     return {
         "version": VERSION,
         "system": system.name,
         "month": f"{month:%Y-%m}",
         "until": format_instant(until),
         "reconciliations": {"count": diffs, "complete": complete},
-        "reading": _reading(seconds),
+        "reading": _seconds(seconds),
+        "queries": [{"name": name, **(_seconds(found) or {"count": 0})} for name, found in queries.items()],
         "stores": [_store(name, found.sizes, system.stores[name].price_per_gb_month) for name, found in stores.items()],
         "plans": _plans(system, home, month, until),
         "checks": [
@@ -85,8 +90,8 @@ def _ask(checks: Mapping[str, _Check], artefact: Artefact) -> None:
             found.worst = max(number, found.worst or 0)
 
 
-def _reading(seconds: list[float]) -> dict[str, Any] | None:
-    """Of the snapshot with all references, checks and queries: how long it took at first, at last, usually."""
+def _seconds(seconds: list[float]) -> dict[str, Any] | None:
+    """How long it took at first, at last, usually; of `reading`, the snapshot with all references and checks."""
     if not seconds:
         return None
     tenth = max(1, len(seconds) // 10)
@@ -143,6 +148,12 @@ def month_lines(facts: Mapping[str, Any]) -> Iterator[str]:
             f"  Reading the database took {reading['median_seconds']:g} s usually; {reading['first_seconds']:g} s at "
             f"first, {reading['last_seconds']:g} s at last ({count(reading['count'], 'reading')})."
         )
+    for query in facts["queries"]:
+        if query["count"]:
+            yield (
+                f"  Query {query['name']}: {query['median_seconds']:g} s usually; {query['first_seconds']:g} s at "
+                f"first, {query['last_seconds']:g} s at last."
+            )
     yield (
         f"  Plans carried out: {plans['executed']:,}; by hand {plans['by_hand']:,}, by standing approval "
         f"{plans['by_standing_approval']:,}; in part {plans['partial']:,}; {count(plans['units'], 'unit')}."

@@ -17,7 +17,12 @@ from tests.components.conftest import PAPERS, Club, write
 from tests.components.test_retention_assets import POLICIES
 
 OCTOBER = datetime(2025, 10, 1, tzinfo=UTC)
-PRICED = PAPERS.replace("limit: 1 MB", "price_per_gb_month: 2.0")
+QUERIES = """\
+  queries:
+    titles: {describe: Titles., sql: titles.sql}
+    unread: {describe: Not read., sql: titles.sql}
+"""
+PRICED = PAPERS.replace("limit: 1 MB", "price_per_gb_month: 2.0") + QUERIES
 
 
 def record(club: Club, kind: str, name: str, at: datetime, **evidence: object) -> None:
@@ -32,11 +37,13 @@ def record(club: Club, kind: str, name: str, at: datetime, **evidence: object) -
 
 def test_a_month_is_told_from_what_was_recorded_in_it(tmp_path: Path) -> None:
     club = Club(tmp_path / "club")
-    system = load_systems(write(tmp_path / "p", {"assets/papers/defs.yaml": PRICED}))["papers"].system
+    files_of = {"assets/papers/defs.yaml": PRICED, "assets/papers/titles.sql": "SELECT title FROM docs"}
+    system = load_systems(write(tmp_path / "p", files_of))["papers"].system
     before, after = OCTOBER - timedelta(seconds=1), datetime(2025, 11, 1, tzinfo=UTC)
     for at, size in ((before, 9), (OCTOBER, 1), (OCTOBER + timedelta(days=30), 3), (after, 9)):
         record(club, "inventory", "files", at, totals={"size_bytes": size * 10**9})
-        record(club, "references", "", at, seconds=float(size), checks={"untitled": {"count": size - 1}})
+        told = {"titles": {"seconds": size / 10}, "gone": {"seconds": 1}, "unread": {"message": "no"}}
+        record(club, "references", "", at, seconds=float(size), checks={"untitled": {"count": size - 1}}, queries=told)
         record(club, "orphan_diff", "", at)
     facts = month_facts(system, club.home, parse_month("2025-10"))
     assert facts["reconciliations"] == {"count": 2, "complete": 2}
@@ -47,6 +54,10 @@ def test_a_month_is_told_from_what_was_recorded_in_it(tmp_path: Path) -> None:
     }  # fmt: skip
     assert (covers["mean_bytes"], covers["cost"]) == (None, None)
     assert facts["reading"] == {"count": 2, "first_seconds": 1.0, "last_seconds": 3.0, "median_seconds": 2.0}
+    assert facts["queries"] == [
+        {"name": "titles", "count": 2, "first_seconds": 0.1, "last_seconds": 0.3, "median_seconds": 0.2},
+        {"name": "unread", "count": 0},
+    ]
     [check] = facts["checks"]
     assert (check["asked"], check["failed"], check["last_count"], check["worst_count"]) == (2, 1, 2, 2)
     told = "\n".join(month_lines(facts))

@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from maintenance_defs.core.declaration import System
-from maintenance_defs.core.triggers import ApprovedPlans, Backlog, ColdMonths, HttpRequest, RowSensor, Schedule
+from maintenance_defs.declarations import SYSTEMS, TRIGGERS
 
 ROOT = Path(__file__).parents[2]
-TRIGGERS = (ApprovedPlans, Backlog, ColdMonths, HttpRequest, RowSensor, Schedule)
-MODELS = {"MaintainedSystem": System} | {model.__name__: model for model in TRIGGERS}
+MODELS = {**SYSTEMS, **TRIGGERS}
 
 
 def examples() -> list[tuple[str, str]]:
@@ -27,7 +25,7 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "block"), examples(), ids=[name for name, _ in examples()])
 def test_every_example_of_the_docs_loads(name: str, block: str) -> None:
     for document in yaml.safe_load_all(block):
-        MODELS[document["type"].rsplit(".", 1)[-1]].model_validate(document["attributes"])
+        MODELS[document["type"]].model_validate(document["attributes"])
 
 
 def test_there_are_examples() -> None:

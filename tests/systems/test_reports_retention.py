@@ -254,3 +254,13 @@ def test_assets_of_no_tracking_id_are_held_and_never_grouped(reports: Acting) ->
     plan = reports.plan("superseded_reports")
     assert reports.row_ids(plan) == SUPERSEDED
     assert check(Report.load(reports.system, reports.home, reports.reconcile()), "without_tracking_id")["count"] == 6
+
+
+def test_the_status_api_returns_fewer_rows_afterwards(reports: Acting) -> None:  # S0-16, S0-37, S0-39
+    reports.migrate("archive_columns")
+    assert [float(n) for n in query(report_of(reports), "status_rows")[0]] == [3, 3.67, 6, 3.67, 6]
+    reports.apply("superseded_reports")
+    report = report_of(reports)
+    assert [float(n) for n in query(report, "status_rows")[0]] == [3, 3.67, 6, 2.33, 3]
+    read = reports.home.control.latest("reports", "references")
+    assert read is not None and 0 <= read.evidence["queries"]["status_rows"]["seconds"] < 600

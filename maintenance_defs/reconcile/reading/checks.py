@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -139,7 +140,7 @@ def _write_requiring(
 
 
 def run_queries(snapshot: Snapshot, system: System, as_of: datetime, folder: Path | None) -> dict[str, dict[str, Any]]:
-    """Name -> describe, columns, rows; or describe and a message where a migration or the table is missing."""
+    """Name -> describe, columns, rows, seconds; or describe and a message where a migration or the table is missing."""
     return {
         name: {"describe": query.describe} | _query(snapshot, query, as_of, folder)
         for name, query in system.queries.items()
@@ -154,12 +155,14 @@ def _query(snapshot: Snapshot, query: Query, as_of: datetime, folder: Path | Non
             if lacking := _lacking(snapshot, wanted, columns):
                 return {"message": _not_migrated(query.migration, lacking)}
         sql = (folder / query.sql).read_text(encoding="utf-8")
+        began = time.monotonic()
         rows = snapshot.rows(sql, named_parameters(sql, as_of, {}), limit=QUERY_ROWS)
+        seconds = round(time.monotonic() - began, 4)
     except FileNotFoundError:
         return {"message": f"{query.sql} is not in the system's folder."}
     except SourceUnavailable as error:
         return {"message": str(error)}
-    return {"columns": list(rows[0]) if rows else [], "rows": [as_json(row) for row in rows]}
+    return {"columns": list(rows[0]) if rows else [], "rows": [as_json(row) for row in rows], "seconds": seconds}
 
 
 def _not_migrated(migration: str | None, lacking: str) -> str:
