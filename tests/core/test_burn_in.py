@@ -38,6 +38,7 @@ def test_what_never_executed_is_not_validated_for_it() -> None:
         (30 * MINUTE, 29 * MINUTE, 28 * MINUTE, "ladder", 28 * MINUTE + 2 * HOUR),
         (5 * HOUR, 4 * HOUR, None, "ladder", 2 * HOUR),
         (5 * HOUR, 4 * HOUR, 4 * HOUR, "ladder", 6 * HOUR),
+        (90 * MINUTE, MINUTE, -HOUR, "ladder", 2 * HOUR),
         (24 * HOUR, 23 * HOUR, 23 * HOUR, "ladder", 23 * HOUR + DAY),
         (7 * DAY - MINUTE, DAY, 6 * DAY, "ladder", 7 * DAY),
         (7 * DAY, DAY, None, "over", None),
