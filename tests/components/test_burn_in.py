@@ -89,5 +89,5 @@ def test_a_declaration_makes_the_sensor_and_needs_policies(room: Sensors) -> Non
     assert "burn_in" in [sensor.name for sensor in room.declared_defs().sensors or ()]
     text = (room.folder / "assets/papers/defs.yaml").read_text()
     write(room.folder, {"assets/papers/defs.yaml": text[: text.index("  retention:")]})
-    with pytest.raises(Exception, match=r"papers has no policies.*sensors/papers/defs.yaml:1"):
+    with pytest.raises(Exception, match=r"papers has no policies.*sensors/papers/defs.yaml:2"):
         load_triggers(room.folder)
