@@ -7,13 +7,14 @@ Source: S4-40..S4-55, S4-70, S4-80, S4-82; archive hazards E, G, B34, C49; X-16.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from maintenance_defs.core.problems import known_names
 from maintenance_defs.core.quantities import Duration, format_duration, parse_duration
 from maintenance_defs.core.vocabulary import Declared, EnvName, Name, Sql, Strings, Word, Words, template_columns
 
@@ -33,6 +34,16 @@ def parse_keep(value: Any) -> timedelta | None:
         return parse_duration(value)
     except ValueError as error:
         raise ValueError(f"{error}, or 'forever'") from None
+
+
+def parse_undo_window(value: Any) -> timedelta:
+    """`7 d` -> an age; also `0 d`: dropped by the next plan. Raises ValueError for a bare number."""
+    if isinstance(value, str) and re.fullmatch(r"0 ?(s|min|h|d|w)", value.strip()):
+        return timedelta(0)
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or '0 d' for none") from None
 
 
 def _said(value: Any) -> Any:
@@ -146,7 +157,7 @@ class _Shared(Declared):
             if self.class_ == "phi" and age < PHI_FLOOR:
                 raise ValueError(
                     f"{where}: {format_duration(age)} is below the floor of {format_duration(PHI_FLOOR)} for class "
-                    f"phi (six years, 45 CFR 164.316(b)(2)(i))"
+                    f"phi (six years, 45 CFR 164.316(b)(2)(i)). Write so much, more, or forever"
                 )
         if self.class_ == "phi" and self.encryption is None:
             raise ValueError("encryption: class phi needs encryption: {key_env: …}, or encryption: store where it does")
@@ -161,12 +172,16 @@ def _safe_path(path: str, allowed: tuple[str, ...]) -> None:
     """Raises ValueError for a path that is not one below the store's root (C49)."""
     parts = path.split("/")
     if path.startswith("/") or "//" in path or any(part in (".", "..") or part != part.strip() for part in parts):
-        raise ValueError(f"path {path!r} must be a plain path below the store's root, without '..' and blanks")
+        raise ValueError(f"path: {path!r} must be a plain path below the store's root, without '..' and blanks")
     if PurePosixPath(path).parts[:1] == (".maintenance",):
-        raise ValueError(f"path {path!r} lies below the platform's own prefix")
-    for name in template_columns(path):
+        raise ValueError(f"path: {path!r} lies below the platform's own prefix")
+    try:
+        named = template_columns(path)
+    except ValueError as error:
+        raise ValueError(f"path: {error}") from None
+    for name in named:
         if name not in allowed:
-            raise ValueError(f"path: {{{name}}} is not known. Known: {', '.join(f'{{{a}}}' for a in allowed)}")
+            raise ValueError(f"path: {{{name}}} is not known. {known_names(name, allowed)}")
 
 
 class Archive(_Shared):
@@ -182,19 +197,11 @@ class Archive(_Shared):
     level: Annotated[int, Field(ge=1, le=19)] | None = None
     row_group_rows: Annotated[int, Field(ge=1000, le=1_000_000)] = 16_384
     remove: Literal["partition", "rows"] | None = None  # how rows leave; partition where there are partitions
-    undo_window: timedelta = timedelta(days=7)  # a detached month can be put back so long before it is dropped
+    # A detached month can be put back so long before it is dropped.
+    undo_window: Annotated[timedelta, BeforeValidator(parse_undo_window)] = timedelta(days=7)
     months_ahead: Annotated[int, Field(ge=0, le=36)] = 3
     partition_name: Word | None = None  # of months made ahead: '{table}_p{year}_{month}'
     iceberg: Iceberg | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _zero_window(cls, value: Any) -> Any:
-        window = value.get("undo_window") if isinstance(value, dict) else None
-        if isinstance(window, str):
-            none = re.fullmatch(r"0 ?(s|min|h|d)", window.strip())
-            value = value | {"undo_window": timedelta(0) if none else parse_duration(window)}
-        return value
 
     @model_validator(mode="after")
     def _laid_out(self) -> Self:
@@ -204,9 +211,9 @@ class Archive(_Shared):
             if name not in template_columns(self.path):
                 raise ValueError(f"path: layout {self.layout} needs {{{name}}} in it")
         if not self.path.endswith("/"):
-            raise ValueError(f"path {self.path!r} must end in '/'; files are named by their content")
+            raise ValueError(f"path: {self.path!r} must end in '/'; files are named by their content")
         if self.layout == "per_org" and self.organisation is None:
-            raise ValueError("layout per_org needs organisation")
+            raise ValueError("layout: per_org needs organisation: whose a row is")
         if isinstance(self.encryption, Encryption) and self.layout != "per_org":
             raise ValueError("encryption: keys are the organisations'; it needs layout: per_org")
         if self.catalogue is not None and self.lookup is None and "value" in self.catalogue.columns.values():
@@ -249,66 +256,73 @@ class ColumnArchive(_Shared):
         if "org" in template_columns(self.path) and self.organisation is None:
             raise ValueError("path: {org} needs organisation")
         if not self.path.endswith(".json.gz"):
-            raise ValueError("path must end in '.json.gz', which is what the files are")
+            raise ValueError(f"path: {self.path!r} must end in '.json.gz', which is what the files are")
         if isinstance(self.encryption, Encryption):
             raise ValueError("encryption: of single values only by the store: encryption: store")  # noqa: TRY004
         return self
 
 
-def check_archives(system: System) -> None:
-    """What must hold between archives and the rest of a declaration. Raises ValueError 'archives.<name>…: what'."""
+def check_archives(system: System) -> Iterator[str]:
+    """What does not hold between archives and the rest of a declaration: 'archives.<name>…: what'."""
     groups: tuple[tuple[str, Mapping[str, Archive | ColumnArchive]], ...] = (
         ("archives", system.archives), ("archived_columns", system.archived_columns),
     )  # fmt: skip
-    taken: dict[str, str] = {f"retention.{name}": "" for name in system.retention}
+    taken: set[str] = {f"retention.{name}" for name in system.retention}
     paths: list[tuple[str, str, str]] = []
     for group, archives in groups:
         for name, archive in archives.items():
             at = f"{group}.{name}"
             for other in ("retention", "archives"):
                 if other != group and f"{other}.{name}" in taken:
-                    raise ValueError(f"{at}: {other}.{name} has the same name; plans are told apart by it")
-            taken[at] = archive.table
-            if archive.store not in system.stores:
-                known = ", ".join(system.stores)
-                raise ValueError(f"{at}.store: store {archive.store!r} is not declared. Known: {known}")
-            fixed = archive.path.split("{")[0]
-            scopes = [s for s in system.stores[archive.store].scopes if fixed.startswith(s.prefix)]
-            if not any(scope.class_ == "archive" for scope in scopes):
-                raise ValueError(
-                    f"{at}.path: {archive.path!r} lies in no scope of class archive of store {archive.store!r}; "
-                    f"declare one"
-                )
-            for store, other_path, who in paths:
-                if store == archive.store and (other_path.startswith(fixed) or fixed.startswith(other_path)):
-                    raise ValueError(f"{at}.path: {archive.path!r} lies in that of {who}; give each its own folder")
-            paths.append((archive.store, fixed, at))
+                    yield f"{at}: {other}.{name} has the same name; plans are told apart by it"
+            taken.add(at)
+            yield from _misplaced(system, archive, at, paths)
+            paths.append((archive.store, archive.path.split("{")[0], at))
             if isinstance(archive, ColumnArchive):
-                for check in archive.holds:
-                    if check not in system.checks:
-                        raise ValueError(f"{at}.holds: no check {check!r} is declared")
-                    held = system.checks[check]
-                    if (held.table, held.id) != (archive.table, (archive.id,)) or held.requires is not None:
-                        raise ValueError(
-                            f"{at}.holds: check {check!r} must find rows of {archive.table} by {archive.id}, by where "
-                            f"alone"
-                        )
+                yield from _unheld(system, archive, at)
                 continue
-            _check_iceberg(system, at, archive)
+            yield from _iceberg_misplaced(system, at, archive)
             if any(p.select.rows == archive.table and p.act.rows for p in system.retention.values()):
-                raise ValueError(
-                    f"{at}.table: a retention policy deletes rows of {archive.table} too; one may, not both"
-                )
+                yield f"{at}.table: a retention policy deletes rows of {archive.table} too; one may, not both"
 
 
-def _check_iceberg(system: System, at: str, archive: Archive) -> None:
+def _misplaced(
+    system: System, archive: Archive | ColumnArchive, at: str, paths: Iterable[tuple[str, str, str]]
+) -> Iterator[str]:
+    """Why its files cannot lie where it says. paths: store, fixed part and owner of those before it."""
+    if archive.store not in system.stores:
+        yield f"{at}.store: {archive.store!r} is not declared. {known_names(archive.store, system.stores)}"
+        return
+    fixed = archive.path.split("{")[0]
+    scopes = [s.prefix for s in system.stores[archive.store].scopes if s.class_ == "archive"]
+    if not any(fixed.startswith(prefix) for prefix in scopes):
+        yield (
+            f"{at}.path: {archive.path!r} lies in no scope of class archive of store {archive.store!r}. Declare one, "
+            f"such as {{prefix: {fixed.split('/')[0]}/, class: archive, exclusive: true}}; there are: "
+            f"{', '.join(scopes) or 'none'}"
+        )
+    for store, other_path, who in paths:
+        if store == archive.store and (other_path.startswith(fixed) or fixed.startswith(other_path)):
+            yield f"{at}.path: {archive.path!r} lies in that of {who}; give each its own folder"
+
+
+def _unheld(system: System, archive: ColumnArchive, at: str) -> Iterator[str]:
+    for check in archive.holds:
+        held = system.checks.get(check)
+        if held is None:
+            yield f"{at}.holds: no check {check!r} is declared. {known_names(check, system.checks)}"
+        elif (held.table, held.id) != (archive.table, (archive.id,)) or held.requires is not None:
+            yield (f"{at}.holds: check {check!r} must find rows of {archive.table} by {archive.id}, by where alone")
+
+
+def _iceberg_misplaced(system: System, at: str, archive: Archive) -> Iterator[str]:
     """Its metadata must lie where nothing else is kept: what is no archive could be taken for an orphan."""
     if archive.iceberg is None:
         return
     folder, declared = archive.iceberg.folder, system.stores[archive.store]
     for scope in declared.scopes:
         if scope.class_ != "archive" and (folder.startswith(scope.prefix) or scope.prefix.startswith(folder)):
-            raise ValueError(
+            yield (
                 f"{at}.iceberg.path: {folder!r} lies in the scope {scope.prefix!r} of class {scope.class_}, whose "
                 f"objects may be taken for orphans; put it elsewhere"
             )
@@ -316,11 +330,11 @@ def _check_iceberg(system: System, at: str, archive: Archive) -> None:
     for name, other in others:
         fixed = other.path.split("{")[0]
         if other.store == archive.store and (folder.startswith(fixed) or fixed.startswith(folder)):
-            raise ValueError(f"{at}.iceberg.path: {folder!r} and the files of {name} lie in one another")
+            yield f"{at}.iceberg.path: {folder!r} and the files of {name} lie in one another"
         theirs = other.iceberg if isinstance(other, Archive) and other is not archive else None
         if theirs is None:
             continue
         if (theirs.catalog_env, theirs.table) == (archive.iceberg.catalog_env, archive.iceberg.table):
-            raise ValueError(f"{at}.iceberg.table: {theirs.table} is the table of {name} already")
+            yield f"{at}.iceberg.table: {theirs.table} is the table of {name} already"
         if other.store == archive.store and (folder.startswith(theirs.folder) or theirs.folder.startswith(folder)):
-            raise ValueError(f"{at}.iceberg.path: {folder!r} and that of {name} lie in one another")
+            yield f"{at}.iceberg.path: {folder!r} and that of {name} lie in one another"

@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 from maintenance_defs.core.archive import Archive, ColumnArchive, check_archives
 from maintenance_defs.core.parameters import named_timings
 from maintenance_defs.core.policy import Policy
+from maintenance_defs.core.problems import Several, known_names
 from maintenance_defs.core.quantities import Duration, SizeBytes
 from maintenance_defs.core.retention_rules import check_retention
 from maintenance_defs.core.trails import Trail, check_trails
@@ -309,35 +310,31 @@ class System(Declared):
     preset_env: EnvName | None = None  # a variable that chooses another one
 
     @model_validator(mode="after")
-    def _retention_is_meant(self) -> Self:
-        check_retention(self)
+    def _parts_fit(self) -> Self:
+        # References first: what else is wrong often follows from them.
+        if found := list(dict.fromkeys([*self._names_meet(), *check_retention(self), *check_archives(self)])):
+            raise Several(found)
         return self
 
-    @model_validator(mode="after")
-    def _archives_are_meant(self) -> Self:
-        check_archives(self)
-        return self
-
-    @model_validator(mode="after")
-    def _names_meet(self) -> Self:
-        known = ", ".join(self.stores)
+    def _names_meet(self) -> Iterator[str]:
         for number, reference in enumerate(self.references):
             for store in reference.store:
                 if store not in self.stores:
-                    raise ValueError(f"references.{number}: store {store!r} is not declared. Known: {known}")
+                    hint = known_names(store, self.stores)
+                    yield f"references.{number}.store: {store!r} is not declared. {hint}"
         for name, one in self.publishes.items():
-            if not any(r.table == one.of and not r.protects_only for r in self.references):
-                raise ValueError(f"publishes.{name}.of: no reference of {one.of} names an object; declare one")
-            if len(next(r for r in self.references if r.table == one.of).id) != 1:
-                raise ValueError(f"publishes.{name}.of: rows of {one.of} have several id columns; one is needed")
+            meant = [r for r in self.references if r.table == one.of]
+            if not any(not r.protects_only for r in meant):
+                yield f"publishes.{name}.of: no reference of {one.of} names an object. Declare one"
+            elif len(meant[0].id) != 1:
+                yield f"publishes.{name}.of: rows of {one.of} have several id columns; one is needed"
         for name, check in self.checks.items():
             if check.store is not None and check.store not in self.stores:
-                raise ValueError(f"checks.{name}: store {check.store!r} is not declared. Known: {known}")
-        check_trails(self.trails)
+                yield f"checks.{name}.store: {check.store!r} is not declared. {known_names(check.store, self.stores)}"
+        yield from check_trails(self.trails)
         for owner in self.owners:
             if not re.fullmatch(r"team:[\w.-]+|[^@\s]+@[^@\s]+\.[^@\s]+", owner):
-                raise ValueError(f"owner {owner!r} is neither 'team:name' nor an e-mail address")
-        return self
+                yield f"owners: {owner!r} is neither 'team:name' nor an e-mail address"
 
     @property
     def referenced_stores(self) -> tuple[str, ...]:

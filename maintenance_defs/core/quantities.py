@@ -21,7 +21,8 @@ def parse_duration(value: Any) -> timedelta:
     found = _AGE.fullmatch(value.strip()) if isinstance(value, str) else None
     if not found or float(found[1]) == 0:
         raise ValueError(
-            f"{value!r} is not an age; write a number above 0 and a unit, such as '60 min', '24 h' or '30 d'"
+            f"{value!r} is not an age; write a number above 0 and one of s, min, h, d, w, such as '60 min', '24 h' or "
+            f"'30 d'"
         )
     return timedelta(seconds=float(found[1]) * _SECONDS[found[2]])
 
@@ -30,7 +31,9 @@ def parse_size(value: Any) -> int:
     """`10 GB` -> 10_000_000_000 (decimal units); more than zero. Raises ValueError that says what to write."""
     found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if not found or float(found[1]) == 0:
-        raise ValueError(f"{value!r} is not a size; write a number above 0 and a unit, such as '500 MB' or '10 GB'")
+        raise ValueError(
+            f"{value!r} is not a size; write a number above 0 and a unit (kB to PB), such as '500 MB' or '10 GB'"
+        )
     return int(float(found[1]) * _BYTES[found[2]])
 
 

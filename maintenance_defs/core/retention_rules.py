@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 from maintenance_defs.core.parameters import named_timings
 from maintenance_defs.core.policy import FLOOR, Move, Policy
+from maintenance_defs.core.problems import known_names
 from maintenance_defs.core.quantities import format_duration, parse_duration
 
 if TYPE_CHECKING:
@@ -18,98 +19,110 @@ SELECTABLE = ("temporary", "cache")  # classes whose unreferenced objects may be
 NEVER = ("library", "archive")  # report only
 
 
-def check_retention(system: System) -> None:
-    """Raises ValueError 'retention.<policy>…: what is wrong'."""
+def check_retention(system: System) -> Iterator[str]:
+    """What does not hold between policies and the rest of a declaration: 'retention.<policy>…: what is wrong'."""
     if system.preset is not None and system.preset not in system.presets:
-        raise ValueError(f"preset: {system.preset!r} is not declared. Known: {', '.join(system.presets) or 'none'}")
+        yield f"preset: {system.preset!r} is not declared. {known_names(system.preset, system.presets)}"
     for name, policy in system.retention.items():
         at = f"retention.{name}"
-        _check_stores(system, policy, at)
-        _check_timings(system, policy, at)
+        yield from _check_stores(system, policy, at)
+        yield from _check_timings(system, policy, at)
         for other in policy.overlaps:
             if other not in system.retention:
-                raise ValueError(f"{at}.overlaps: no policy {other!r} is declared")
+                yield f"{at}.overlaps: no policy {other!r} is declared. {known_names(other, system.retention)}"
         if policy.select.rows is not None and policy.act.objects is not None:
             tables = {policy.select.rows} | ({policy.select.owns.table} if policy.select.owns else set())
             if not any(r.table in tables and not r.protects_only for r in system.references):
-                raise ValueError(
-                    f"{at}.act.objects: no reference of {' or '.join(sorted(tables))} names an object; declare one"
-                )
+                yield f"{at}.act.objects: no reference of {' or '.join(sorted(tables))} names an object. Declare one"
     for name, check in system.checks.items():
         for timing in named_timings(check.where):
-            _timing_in_presets(system, timing, f"checks.{name}.where")
+            yield from _timing_in_presets(system, timing, f"checks.{name}.where")
     for (one, first), (other, second) in combinations(system.retention.items(), 2):
         if other in first.overlaps or one in second.overlaps:
             continue
         if what := _both_take(first, second):
-            raise ValueError(
+            yield (
                 f"retention.{other}: it and {one!r} may take the same {what}. Keep wins in both; if it is meant, "
                 f"write overlaps: {one}"
             )
 
 
-def _check_stores(system: System, policy: Policy, at: str) -> None:
-    known = ", ".join(system.stores)
+def _check_stores(system: System, policy: Policy, at: str) -> Iterator[str]:
     within = policy.select.within
+    selected = policy.select.store
     named = {
-        "select": policy.select.store,
+        f"select.{'orphans' if policy.select.orphans else 'objects'}": selected,
         "select.within.store": within.store if within else None,
         "act.objects.move_to": policy.act.objects.move_to if isinstance(policy.act.objects, Move) else None,
     } | {f"keep.{n}.store": rule.store for n, rule in enumerate(policy.keep)}
     for where, store in named.items():
         if store is not None and store not in system.stores:
-            raise ValueError(f"{at}.{where}: store {store!r} is not declared. Known: {known}")
-    selected = policy.select.store
-    if selected is None:
+            yield f"{at}.{where}: store {store!r} is not declared. {known_names(store, system.stores)}"
+    if selected is None or selected not in system.stores:
         return
-    scopes = [
-        s for s in system.stores[selected].scopes
-        if s.prefix.startswith(policy.select.prefix) or policy.select.prefix.startswith(s.prefix)
-    ]  # fmt: skip
+    declared = system.stores[selected].scopes
+    prefix = policy.select.prefix
+    scopes = [s for s in declared if s.prefix.startswith(prefix) or prefix.startswith(s.prefix)]
     if not scopes:
-        raise ValueError(f"{at}.select.prefix: no scope of store {selected!r} holds {policy.select.prefix!r}")
+        hint = known_names(prefix, [scope.prefix for scope in declared])
+        yield f"{at}.select.prefix: no scope of store {selected!r} holds {prefix!r}. {hint}"
     for scope in scopes:
+        which = f"{at}.select: scope {scope.prefix!r} of store {selected!r}"
         if not scope.exclusive:
-            raise ValueError(
-                f"{at}.select: scope {scope.prefix!r} of store {selected!r} is not declared exclusive: others may "
-                f"refer to its objects"
-            )
+            yield f"{which} is not declared exclusive: others may refer to its objects"
         if scope.class_ in NEVER:
-            raise ValueError(f"{at}.select: scope {scope.prefix!r} is a {scope.class_}; it is only reported")
-        if policy.select.objects is not None and scope.class_ not in SELECTABLE:
-            raise ValueError(
-                f"{at}.select: scope {scope.prefix!r} is of class {scope.class_}; its unreferenced objects are "
-                f"orphans: write orphans, or declare the class temporary or cache"
+            yield f"{which} is of class {scope.class_}; it is only reported"
+        elif policy.select.objects is not None and scope.class_ not in SELECTABLE:
+            yield (
+                f"{which} is of class {scope.class_}; its unreferenced objects are orphans. Write orphans, or declare "
+                f"the class temporary or cache"
             )
     if policy.select.orphans is not None and selected not in system.referenced_stores:
-        raise ValueError(f"{at}.select.orphans: no reference names store {selected!r}, so nothing in it is an orphan")
+        yield f"{at}.select.orphans: no reference names store {selected!r}, so nothing in it is an orphan"
 
 
-def _check_timings(system: System, policy: Policy, at: str) -> None:
-    for timing in policy.timings:
+def _check_timings(system: System, policy: Policy, at: str) -> Iterator[str]:
+    for number, rule in enumerate(policy.keep):
+        timing = rule.younger_than
+        if not isinstance(timing, str):
+            continue
         if system.preset is None:
-            raise ValueError(f"{at}.keep: {timing!r} is neither an age such as '30 d', nor is a preset declared")
-        for preset, age in _timing_in_presets(system, timing, at).items():
-            if policy.select.orphans is not None and age < FLOOR:
-                raise ValueError(
+            yield (
+                f"{at}.keep.{number}.younger_than: {timing!r} is neither an age such as '30 d', nor is a preset "
+                f"declared"
+            )
+            continue
+        yield from _timing_in_presets(system, timing, at)
+        for preset, values in system.presets.items():
+            age = _age_or_none(values.get(timing))
+            if policy.select.orphans is not None and age is not None and age < FLOOR:
+                yield (
                     f"presets.{preset}.{timing}: {format_duration(age)} is below the floor of "
                     f"{format_duration(FLOOR)} for orphans"
                 )
 
 
-def _timing_in_presets(system: System, timing: str, at: str) -> dict[str, timedelta]:
-    """What each preset says. Raises ValueError where one lacks it, or says what is no age."""
+def _timing_in_presets(system: System, timing: str, at: str) -> Iterator[str]:
+    """Presets that lack it, or say what is no age."""
     if system.preset is None:
-        raise ValueError(f"{at}: it needs {timing!r} of a preset, and no preset is declared")
-    found = {}
+        yield f"{at}: it needs {timing!r} of a preset, and no preset is declared"
+        return
     for preset, values in system.presets.items():
         if timing not in values:
-            raise ValueError(f"presets.{preset}: it lacks {timing!r}, which {at} needs")
+            yield f"presets.{preset}: it lacks {timing!r}, which {at} needs. {known_names(timing, values)}"
+            continue
         try:
-            found[preset] = parse_duration(values[timing])
+            parse_duration(values[timing])
         except ValueError as error:
-            raise ValueError(f"presets.{preset}.{timing}: {error}") from None
-    return found
+            yield f"presets.{preset}.{timing}: {error}"
+
+
+def _age_or_none(value: str | None) -> timedelta | None:
+    """None for what _timing_in_presets complains of."""
+    try:
+        return parse_duration(value)
+    except ValueError:
+        return None
 
 
 def _both_take(first: Policy, second: Policy) -> str | None:

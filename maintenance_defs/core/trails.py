@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Self
 
 from pydantic import model_validator
@@ -55,8 +56,8 @@ class Trail(Declared):
         return tuple(dict.fromkeys(found))
 
 
-def check_trails(trails: dict[Name, Trail]) -> None:
-    """Raises ValueError 'trails.<name>: what is wrong'."""
+def check_trails(trails: dict[Name, Trail]) -> Iterator[str]:
+    """'trails.<name>: what is wrong'."""
     for name in trails:
         if name in OPTIONS:
-            raise ValueError(f"trails.{name}: `maintain validate` has an option of that name; choose another")
+            yield f"trails.{name}: `maintain validate` has an option of that name; choose another"

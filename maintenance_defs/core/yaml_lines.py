@@ -40,13 +40,50 @@ def read_documents(text: str) -> list[Document]:
         return [_document(node) for node in nodes]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        said = " ".join(part for part in (error.context, error.problem) if part)
-        if "\\t" in said:
-            said = "a tab begins a value or indents a line; YAML wants spaces"
-        raise YamlProblem(said, mark.line + 1 if mark else 1) from None
+        raise YamlProblem(_in_words(error), mark.line + 1 if mark else 1) from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise YamlProblem(f"the character #x{error.character:04x} may not stand in YAML", line) from None
+
+
+_WORDS = (  # what the parser says holds the first: what that means to who wrote the file
+    ("\\t", "a tab begins a value or indents a line; YAML wants spaces"),
+    (
+        "block collection",
+        "entries that begin with '- ' and fields without it stand in one place, from line {begun} on; write all of "
+        "them as the one or the other",
+    ),
+    (
+        "but found '<block mapping start>'",
+        "this is indented unlike the lines it belongs to, which begin in line {begun}; give them the same number of "
+        "spaces",
+    ),
+    ("expected <block end>", "something stands after the end of a value; put the whole value in quotes"),
+    (
+        "mapping values are not allowed",
+        "there is a ': ' where none may be: the line is indented too far, or a text with ': ' in it wants quotes",
+    ),
+    ("could not find expected ':'", "a field has no ': ' behind its name"),
+    (
+        "while parsing a flow",
+        "what opens with a bracket in line {begun} lacks a comma or its closing bracket here; a text with one of "
+        ", : [ ] {{ }} in it wants quotes",
+    ),
+    ("while scanning a quoted scalar", "a quote that opens in line {begun} is never closed"),
+    ("that cannot start any token", "a text that begins with such a character wants quotes"),
+    ("alias", "a text that begins with * wants quotes"),
+    ("determine a constructor", "a text that begins with ! wants quotes; declarations have no tags"),
+)
+
+
+_READ_AS = {"bool": "a truth value", "int": "a number", "float": "a number", "null": "nothing", "timestamp": "a date"}
+
+
+def _in_words(error: yaml.MarkedYAMLError) -> str:
+    said = " ".join(part for part in (error.context, error.problem) if part)
+    mark = error.context_mark or error.problem_mark
+    begun = mark.line + 1 if mark else 1
+    return next((words.format(begun=begun) for sign, words in _WORDS if sign in said), said)
 
 
 def _document(node: yaml.Node) -> Document:
@@ -85,7 +122,9 @@ def _entries(
         line = key_node.start_mark.line + 1
         key = _plain(key_node, (*path, "?"), {}, above)
         if not isinstance(key, str):
-            raise YamlProblem(f"the field name {key!r} is no text; write it in quotes", line)
+            read_as = _READ_AS.get(key_node.tag.rpartition(":")[2], "no text")
+            name = key_node.value if isinstance(key_node, yaml.ScalarNode) else key
+            raise YamlProblem(f"YAML reads the field name {name!r} as {read_as}; write it in quotes", line)
         if key in seen:
             raise YamlProblem(f"{key!r} stands twice, in line {seen[key]} too; only one of them would count", line)
         seen[key] = line

@@ -103,7 +103,7 @@ WRONG = {
     "store without references": ("{orphans: files, prefix: docs/}", "{orphans: cold}", 30, ["orphans"]),
     "move to nowhere": (ACT, "act: {objects: {move_to: ice}}", 38, ["'ice' is not declared"]),
     "not exclusive (E05)": ("prefix: docs/}\n", "prefix: shared/}\n", 30, ["not declared exclusive"]),
-    "library (E04)": ("prefix: docs/}\n", "prefix: music/}\n", 30, ["is a library; it is only reported"]),
+    "library (E04)": ("prefix: docs/}\n", "prefix: music/}\n", 30, ["of class library; it is only reported"]),
     "product as cache": (TEMPORARY, "{objects: files, prefix: docs/}", 41, ["of class product"]),
     "outside every scope": ("prefix: docs/}\n", "prefix: other/}\n", 30, ["no scope of store 'files' holds 'other/'"]),
     "overlap (E04)": (TEMPORARY, "{orphans: files, prefix: docs/part/}", 39, ["it and 'orphans' may take the same"]),
