@@ -30,7 +30,7 @@ from maintenance_defs.control.retention.lease import PlanRow
 from maintenance_defs.core.archive import Archive, ColumnArchive, parse_keep
 from maintenance_defs.core.declaration import System, config_digest, policy_digest
 from maintenance_defs.core.errors import AsOfInTheFuture, MaintenanceError, Refused
-from maintenance_defs.core.problems import did_you_mean
+from maintenance_defs.core.problems import known_names
 from maintenance_defs.core.quantities import format_duration, format_instant
 from maintenance_defs.core.schemas import UTC_US
 from maintenance_defs.databases.postgres import PostgresSnapshot
@@ -98,12 +98,15 @@ def find_any(system: System, name: str) -> Archive | ColumnArchive:
 
 def find_archive(system: System, name: str) -> Archive:
     """Raises Refused that names the known ones."""
-    if name not in system.archives:
-        known = ", ".join(system.archives) or "none"
+    if name in system.archived_columns:
         raise Refused(
             "unknown_archive",
-            f"{system.name} has no archive {name!r}.{did_you_mean(name, system.archives)} Known: {known}.",
+            f"{name} of {system.name} is an archived column: it has values, not months. Nothing was done; what of it "
+            f"would leave says `maintain plan {system.name} {name}`.",
         )
+    if name not in system.archives:
+        hint = known_names(name, system.archives)
+        raise Refused("unknown_archive", f"{system.name} has no archive {name!r}. Nothing was done. {hint}")
     return system.archives[name]
 
 

@@ -96,7 +96,12 @@ def restore(
     state, archive = work.home.control.archive, work.archive
     files = [f for unit in units for f in state.files(work.system.name, work.name, unit_id=unit.id)]
     if not files:
-        raise Refused("nothing_archived", "the archive holds no rows of this month. Nothing was restored.")
+        month = f"{units[0].label} of {work.system.name}/{work.name}" if units else "this month"
+        raise Refused(
+            "nothing_archived",
+            f"the archive holds no rows of {month}: they are in their table, or their time is over. Nothing "
+            f"was restored; `maintain archive status {work.system.name} {work.name}` says which.",
+        )
     if len({file.schema_version for file in files}) > 1:
         raise Refused("other_columns", "the table was changed between two parts of this month; restore each by itself.")
     store = open_archive_store(work.system, archive.store, work.home)

@@ -68,7 +68,14 @@ class Verbs(click.Group):
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             from maintenance_defs.core.problems import did_you_mean
 
-            ctx.fail(f"no verb {args[0]!r}.{did_you_mean(args[0], self.list_commands(ctx))}")
+            known = {name: name for name in self.list_commands(ctx)}
+            if "archive" in known:
+                from maintenance_defs.cli.archiving import ARCHIVE_VERBS
+
+                known = {name: f"archive {name}" for group in ARCHIVE_VERBS.values() for name in group} | known
+            meant = known.get(args[0])
+            hint = f" Did you mean {meant!r}?" if meant else did_you_mean(args[0], self.list_commands(ctx))
+            ctx.fail(f"no verb {args[0]!r}.{hint} `{ctx.command_path} --help` lists them.")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -126,7 +126,7 @@ def _plan_of(loaded: LoadedSystem, policy: str | None, confirm: str | None, home
         )
         raise Refused(
             "which_plan",
-            f"{len(newest)} policies or archives of {system.name} have an open plan. Nothing was done. One of:\n{said}",
+            f"{len(newest)} plans of {system.name} are open. Nothing was done. One of:\n{said}",
         )
     return meant[0] if meant else next(iter(newest.values()))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SHOWN = 200  # rows of a table for people; CSV and JSON have all
+SPECIAL = "__special"  # the companion of a column, for what its type cannot hold; hardly ever there
 WIDEST = 60  # characters of one cell of it
 
 
@@ -76,13 +77,15 @@ def print_csv(names: Iterable[str], batches: Iterable[pa.RecordBatch], out: Text
 
 
 def print_table(names: Iterable[str], batches: Iterable[pa.RecordBatch]) -> int:
-    """The first rows, long texts cut; how many were shown."""
+    """The first rows, long texts cut; how many were shown. Companions of columns are told where they say something."""
     from maintenance_defs.reporting.text import Table, shown, text_table
 
     found = rows_of(batches)
-    cells = [tuple(_cut(shown(_text(value))) for value in row.values()) for row in islice(found, SHOWN)]
+    rows = list(islice(found, SHOWN))
+    told = [n for n in dict.fromkeys(names) if not n.endswith(SPECIAL) or any(row[n] is not None for row in rows)]
+    cells = [tuple(_cut(shown(_text(row[name]))) for name in told) for row in rows]
     if cells:
-        click.echo(text_table(Table(tuple(shown(name) for name in names), cells)))
+        click.echo(text_table(Table(tuple(shown(name) for name in told), cells)))
     if next(found, None) is not None:
         click.echo(f"  and more; --csv and --json give every row, whole (these are the first {SHOWN})")
     return len(cells)

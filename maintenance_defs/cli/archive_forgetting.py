@@ -121,7 +121,7 @@ def shred(
 ) -> int:
     """Destroy ORGANISATION's key to ARCHIVE, after what it opens was shown and its digest repeated.
 
-    Its archived rows can never be read again, by nobody, from no copy of the store. Rows that are still in the table
+    Its archived rows can never be read again, from any copy of the store. Rows that are still in the table
     stay there. Backups of the control database hold the key for as long as they are kept.
     """
     from maintenance_defs.archive.cache import forget

@@ -122,7 +122,7 @@ def restore(
 
 def _of_month(system: System, name: str, home: Home, month: str) -> list[UnitRow]:
     from maintenance_defs.core.errors import Refused
-    from maintenance_defs.core.problems import did_you_mean
+    from maintenance_defs.core.problems import known_names
 
     units = home.control.archive.units(system.name, name)
     mine = [unit for unit in units if unit.label == month]
@@ -130,8 +130,8 @@ def _of_month(system: System, name: str, home: Home, month: str) -> list[UnitRow
         known = sorted({unit.label for unit in units})
         raise Refused(
             "unknown_month",
-            f"{system.name}/{name} has no month {month!r}.{did_you_mean(month, known)} Known: "
-            f"{', '.join(known) or 'none'}. Nothing was restored.",
+            f"{system.name}/{name} has no month {month!r}; months are written as 2025-10. Nothing was restored. "
+            f"{known_names(month, known)}",
         )
     return mine
 

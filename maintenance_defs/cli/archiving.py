@@ -189,12 +189,15 @@ def status(name: str, archive_name: str | None, as_of: datetime | None, fail_on_
 
     Without ARCHIVE, of every one that SYSTEM declares. Exits with 1 where the database could not be asked.
     """
+    from maintenance_defs.archive.planning import find_archive
     from maintenance_defs.core.errors import Refused
     from maintenance_defs.reporting.archive_iceberg import iceberg_facts
     from maintenance_defs.reporting.archive_status import column_facts, status_facts
     from maintenance_defs.reporting.archive_status_text import column_lines, status_lines
 
     system = load_system(name).system
+    if archive_name is not None and archive_name not in system.archived_columns:
+        find_archive(system, archive_name)
     wanted = [archive_name] if archive_name is not None else [*system.archives, *system.archived_columns]
     if not wanted:
         raise Refused("no_archive", f"{system.name} declares no archive.")

@@ -120,8 +120,10 @@ def _sensible(system: System, what: dict[str, str | None], policy: str | None, e
     tables |= {p.select.owns.table for p in system.retention.values() if p.select.owns}
     tables |= {archive.table for archive in (system.archives | system.archived_columns).values()}
     if what["table"] and what["table"] not in tables:
+        from maintenance_defs.core.problems import known_names
+
         raise click.BadParameter(
-            f"no policy and no archive acts on table {what['table']!r}. Known: {', '.join(sorted(tables)) or 'none'}.",
+            f"no policy and no archive acts on table {what['table']!r}. {known_names(what['table'], sorted(tables))}",
             param_hint="--table",
         )
 

@@ -84,7 +84,9 @@ def plan(
 
 
 def _looks_like_plan(name: str) -> bool:
-    return len(name) >= 8 and all(sign in "0123456789abcdef" for sign in name.lower())
+    """Also one that was cut short: it is told so."""
+    hexadecimal = all(sign in "0123456789abcdef" for sign in name.lower())
+    return hexadecimal and (len(name) >= 8 or any(sign.isdigit() for sign in name))
 
 
 def _known_plan(

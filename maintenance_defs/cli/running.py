@@ -18,7 +18,8 @@ from maintenance_defs.cli.shared import CLEAN, ERROR, PARTIAL, load_all, print_j
 def demo(scale: int, as_json: bool) -> int:
     """Make data for five systems, reconcile each as of its own day, and show what was found.
 
-    Everything lies under .maintenance/ (MAINTENANCE_HOME); PostgreSQL is started from there and stopped again.
+    Then plan, approve and apply their policies and archives, and give back what was taken. Everything lies under
+    .maintenance/ (MAINTENANCE_HOME); PostgreSQL is started from there and stopped again.
     """
     from rich.console import Console
 

@@ -176,6 +176,10 @@ def confirm_digest(digest: str, given: str | None, command: str) -> None:
     command: how a script says it. Raises Refused("not_confirmed").
     """
     word = (given if given is not None else _typed(f"Type {digest[:SHORT]} to go on", command)).strip().lower()
+    if 0 < len(word) < SHORT and digest.startswith(word):
+        raise Refused(
+            "not_confirmed", f"{word!r} is too short: repeat at least {SHORT} digits of the digest. Nothing was done."
+        )
     if len(word) < SHORT or not digest.startswith(word):
         raise Refused(
             "not_confirmed",

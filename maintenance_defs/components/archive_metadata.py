@@ -20,8 +20,8 @@ from maintenance_defs.core.quantities import format_instant, format_size
 from maintenance_defs.reporting.text import count
 
 ACTS = {
-    "archive": "archive", "expire_rows": "expire", "drop": "drop", "expire_file": "expire file",
-    "archive_value": "archive", "expire_value": "expire",
+    "archive": "archive", "expire_rows": "delete, over time", "drop": "drop, detached", "expire_file": "delete file",
+    "archive_value": "archive", "expire_value": "delete, over time",
 }  # fmt: skip
 STAYS = ("hot", "held", "waits")
 
@@ -70,10 +70,14 @@ def of_plans(plans: Sequence[tuple[PlanRow, str]], home: Home) -> dict[str, Any]
     words += [f"- missing: {plain(table)}; apply the migration first" for table in facts["lacking"]]
     words += [f"- shorter than before: {plain(said)}" for said in (*facts["shortened"], *expiry.totals["shortened"])]
     words += [f"- not understood, kept longer: {plain(i['organisation'])} {plain(i['said'])}" for i in facts["invalid"]]
-    bars = [("leave", totals["archive_rows"], AMBER), ("expire", totals["expire_rows_rows"], RED)]
+    bars = [("leave", totals["archive_rows"], AMBER), ("delete, over time", totals["expire_rows_rows"], RED)]
     bars += [(why, n, GREEN) for why, n in stays]
     lines = [*facts["lines"], *expiry.totals["lines"]]
     shown = [(line["label"], line["organisation"] or "all", ACTS[line["act"]], f"{line['rows']:,}") for line in lines]
+    of_values = facts.get("of") == "values"
+    listed, header = ("values", ("column", "whose", "what", "values")) if of_values else (
+        "months", ("month", "whose", "what", "rows")
+    )  # fmt: skip
     asked = {
         "expiry_count": expiry.units, "expiry_digest": expiry.short_digest, "expiry_plan": expiry.id,
         "expiry_next": then,
@@ -85,7 +89,7 @@ def of_plans(plans: Sequence[tuple[PlanRow, str]], home: Home) -> dict[str, Any]
         "plan": removal.id,
         "next": next_step,
         **asked,
-        **({"months": table(("month", "whose", "what", "rows"), shown)} if shown else {}),
+        **({listed: table(header, shown)} if shown else {}),
         "rows": removal.rows,
         "as_of": format_instant(removal.as_of.replace(microsecond=0)),
         "expires_at": format_instant(removal.expires_at.replace(microsecond=0)),

@@ -38,6 +38,7 @@ from maintenance_defs.core.triggers import (
 )
 from maintenance_defs.declarations import ASSETS, SENSORS, AnyTrigger, load_systems, load_triggers
 
+ORIGIN = "dagster/component_origin"  # the UI shows it on every page, with "Invalid Date"; the source link stays
 TICKS = 400  # enough to meet the longest pause of a weekly or monthly schedule
 LATE, LOST = 1.25, 2.0  # of the longest pause: one run is overdue, a whole one is missing
 
@@ -61,12 +62,13 @@ def deployment(root: Path) -> dg.Definitions:
     sensors = list(_sensors(triggers, declared_systems, jobs))
     fresh = _freshness([t for t in triggers if isinstance(t, Schedule) and t.running], declared_systems)
 
-    def kept_fresh(spec: dg.AssetSpec) -> dg.AssetSpec:
+    def finished(spec: dg.AssetSpec) -> dg.AssetSpec:
         policy = fresh.get(spec.key)
-        return spec if policy is None else spec.replace_attributes(freshness_policy=policy)
+        spec = spec if policy is None else spec.replace_attributes(freshness_policy=policy)
+        return spec.replace_attributes(metadata={key: said for key, said in spec.metadata.items() if key != ORIGIN})
 
     more = dg.Definitions(jobs=list(shared.values()), schedules=schedules, sensors=sensors)
-    return dg.Definitions.merge(declared, more).map_asset_specs(func=kept_fresh)
+    return dg.Definitions.merge(declared, more).map_asset_specs(func=finished)
 
 
 def _preset_schedules(triggers: Sequence[AnyTrigger], systems: Mapping[str, System]) -> list[dg.ScheduleDefinition]:

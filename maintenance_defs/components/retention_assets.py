@@ -59,8 +59,8 @@ def cycle_job(system: System, job: str, policies: list[str]) -> Any:
     return dg.define_asset_job(
         job,
         selection=without_drill(system, assets),
-        description=f"Reconcile {system.name}, then {does}. "
-        + ("" if automatic else "Stops after the plan: a person approves it. "),
+        description=f"Reconcile {system.name}, then {does}."
+        + ("" if automatic else " Stops after the plan: a person approves it."),
         tags={TAG: system.name},
     )
 

@@ -16,7 +16,7 @@ from maintenance_defs.control.retention import Approval, PlanRow
 from maintenance_defs.control.retention.ledger import SUCCESS
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import format_instant, format_size
-from maintenance_defs.reporting.retention_text import cost_words, only_words
+from maintenance_defs.reporting.retention_text import RULES, cost_words, only_words
 from maintenance_defs.reporting.text import count
 from maintenance_defs.retention.burning_in import burn_ins
 from maintenance_defs.retention.choosing import STEPS_FILE
@@ -40,7 +40,7 @@ def of_plan(system: System, plan: PlanRow, artefact: Artefact, home: Home, next_
     words += [f"- {plain(flag)}" for flag in facts["flags"]]
     words += [f"- missing: {plain(column)}; apply the migration first" for column in facts["lacking"]]
     bars = [("go", plan.units, RED)]
-    bars += [(rule.replace("_", " "), n, GREEN) for rule, n in facts["kept"].items()]
+    bars += [(RULES.get(rule, rule), n, GREEN) for rule, n in facts["kept"].items()]
     timings = ", ".join(f"{name} {value}" for name, value in facts["timings"].items() if name != "enabled")
     return {
         **metadata.told([short(words)], [bar for bar in bars if bar[1]], lambda number: f"{number:,}"),
@@ -50,8 +50,12 @@ def of_plan(system: System, plan: PlanRow, artefact: Artefact, home: Home, next_
         "plan": plan.id,
         "next": next_step,
         "size_bytes": plan.size_bytes,
-        "items": table(("what", "act", "size", "dated"), _first_steps(artefact, home), artefact.row_count),
-        **({"kept": table(("why", "items"), [(r, f"{n:,}") for r, n in facts["kept"].items()])} if kept else {}),
+        "items": table(("what", "size", "dated", "act"), _first_steps(artefact, home), artefact.row_count),
+        **(
+            {"kept": table(("why", "items"), [(RULES.get(r, r), f"{n:,}") for r, n in facts["kept"].items()])}
+            if kept
+            else {}
+        ),
         "as_of": format_instant(plan.as_of.replace(microsecond=0)) + (f" ({timings})" if timings else ""),
         "expires_at": format_instant(plan.expires_at.replace(microsecond=0)),
         "burn_in": next(one.words() for one in burn_ins(system, home, datetime.now(UTC)) if one.policy == plan.policy),
@@ -154,9 +158,9 @@ def _first_steps(artefact: Artefact, home: Home) -> list[tuple[str, ...]]:
     return [
         (
             _narrow(step["key"] or f"{step['table_name'].rpartition('.')[2]} {step['row_id']}"),
-            step["act"].replace("_", " "),
             format_size(step["size_bytes"]) if step["size_bytes"] is not None else "",
             day(step["modified_at"].isoformat()) if step["modified_at"] else "",
+            step["act"].replace("_", " "),
         )
         for step in found
     ]

@@ -12,6 +12,14 @@ from maintenance_defs.components.sensors import still_running
 from maintenance_defs.components.steps import TAG, job_name
 from maintenance_defs.core import triggers
 
+DOES = {
+    "reconciliation": "Starts the reconciliation of {}",
+    "restore_drill": "Tries whether what was quarantined from {} can be given back",
+    "archive": "Plans what of the archives of {} may leave, and carries out what is automatic,",
+    "archive_ahead": "Makes the partitions of the months to come of {}",
+    "archive_drill": "Tries whether what was archived of {} can be read and restored",
+}
+
 
 class ScheduleExample(Example):
     attributes = """\
@@ -92,7 +100,7 @@ def schedule_definition(declared: triggers.Schedule, cron: str) -> dg.ScheduleDe
     """A schedule that holds. A cycle is not started while the one before is still running (A1-8)."""
     job = job_name(declared.system, declared.starts)
     cycles = bool(declared.policy) or declared.run in triggers.ARCHIVE_RUNS
-    what = f"Runs {', '.join(declared.policy)} of" if declared.policy else f"Starts the {declared.starts} of"
+    what = f"Runs {', '.join(declared.policy)} of {{}}" if declared.policy else DOES[declared.starts]
     by = declared.cron_env or (f"{declared.cron_preset} of the chosen preset" if declared.cron_preset else "")
 
     def cycle(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -112,7 +120,7 @@ def schedule_definition(declared: triggers.Schedule, cron: str) -> dg.ScheduleDe
         job_name=job,
         cron_schedule=cron,
         execution_timezone=declared.timezone,
-        description=f"{what} {declared.system} by the clock" + (f"; {by} decides when." if by else "."),
+        description=f"{what.format(declared.system)} by the clock" + (f"; {by} decides when." if by else "."),
         default_status=dg.DefaultScheduleStatus.RUNNING if declared.running else dg.DefaultScheduleStatus.STOPPED,
         **how,
     )

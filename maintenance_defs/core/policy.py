@@ -155,7 +155,18 @@ class KeepRule(Declared):
         if self.kind == "younger_than":
             age = self.younger_than
             return f"younger than {format_duration(age) if isinstance(age, timedelta) else age}"
-        return self.because or self.kind.rstrip("_").replace("_", " ")
+        if self.because:
+            return self.because
+        newest = self.newest_generations or 1
+        return {
+            "newest_generations": f"the newest {newest} complete generations"
+            if newest > 1
+            else "the newest complete one",
+            "until_counterpart_exists": f"until {self.until_counterpart_exists} exists",
+            "rows": "what a query of its protectors names",
+            "while_": f"as long as {self.while_}",
+            "referenced_elsewhere": "what another row names",
+        }[self.kind]
 
 
 class Move(Declared):

@@ -98,7 +98,7 @@ def run_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if facts["archived"]:
         yield from (f"  {line}" for line in _units({"units": facts["archived"]}))
         yield f"  Nothing has left the table. Next: maintain plan {facts['system']} {facts['archive']}"
-    elif facts["already"] and not facts["stopped"]:
+    elif facts["already"] and not facts["stopped"] and not facts["failed"]:
         yield "  Nothing had to be done."
         for unit in facts["already"] if facts["month"] else ():
             what = f"left the table at {unit['left_at']}; the archive" if unit["left_at"] else "is archived; its table"

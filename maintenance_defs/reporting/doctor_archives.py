@@ -197,7 +197,7 @@ def _files(tell: Tell, system: System, name: str, home: Home) -> Iterator[Findin
         if keys.number:
             yield tell(status, f"{count(keys.number, 'file is', 'files are')} {what}: {keys.words()}.", todo)
     if done.files and done.well:
-        yield tell("ok", f"its {count(done.files, 'file')} are in the store as the catalogue says.")
+        yield tell("ok", f"{count(done.files, 'file is', 'files are')} in the store as the catalogue says.")
 
 
 def _compare(system: System, name: str, archive: Archive, home: Home) -> _Compared:

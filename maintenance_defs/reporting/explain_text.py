@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from maintenance_defs.core.archive import ColumnArchive
 from maintenance_defs.core.declaration import ObjectForm, Reference, RowCheck, Scope, Store, System
 from maintenance_defs.core.quantities import format_duration, format_size
 from maintenance_defs.reporting.text import MEANING, count, shown
@@ -59,6 +60,7 @@ def _system(system: System, facts: dict[str, Any]) -> Iterator[str]:
         yield "Tables of the report:"
         for query_name, query in system.queries.items():
             yield f"  - {query_name}: {query.describe}"
+    yield from _leaves(system)
     guards = system.guards
     yield ""
     yield (
@@ -70,6 +72,31 @@ def _system(system: System, facts: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"Everything of ours is in {facts['home']}: control.db (runs and findings), artefacts/ (the Parquet files"
     yield "of each run), dagster/ (logs, shown by `maintain dev`). Schedules and sensors stand in sensors/."
+
+
+def _leaves(system: System) -> Iterator[str]:
+    """What policies and archives take away, in a line each; a plan says it of every item."""
+    if system.retention:
+        yield ""
+        yield "What may go, once a plan of it was agreed to:"
+        for name, policy in system.retention.items():
+            stays = "; ".join(str(rule) for rule in policy.keep)
+            yield f"  - {name} ({policy.mode}): {policy.describe}{f' - stays: {stays}' if stays else ''}."
+    archives = system.archives | system.archived_columns
+    if archives:
+        yield ""
+        yield "What goes to files, proven first, once a plan of it was agreed to:"
+        for name, archive in archives.items():
+            what = archive.table
+            if isinstance(archive, ColumnArchive):
+                what += f", the values of {archive.column}"
+            keep = "forever" if archive.keep is None else format_duration(archive.keep)
+            own = ", or as said for the organisation" if archive.keep_by or archive.keep_for else ""
+            phi = "; every read is on record" if archive.class_ == "phi" else ""
+            yield (
+                f"  - {name} ({archive.mode}): {what}, to store {archive.store} after {format_duration(archive.hot)}; "
+                f"kept {keep}{own}{phi}."
+            )
 
 
 def _store(store: Store) -> Iterator[str]:

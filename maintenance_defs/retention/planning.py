@@ -166,8 +166,11 @@ def usable_listings(system: System, policy: Policy, home: Home, inputs: Inputs, 
     for store in wanted:
         inventory = inputs.inventories.get(store)
         if inventory is None or inventory.verdict != "complete":
-            why = "has not been listed yet" if inventory is None else f"was listed, but {inventory.verdict}"
-            raise Refused("not_listed", f"store '{store}' {why}. Nothing was planned: reconcile {system.name} first.")
+            why, then = "has not been listed yet", f"reconcile {system.name} first"
+            if inventory is not None:
+                why = f"could not be listed whole ({inventory.verdict})"
+                then = f"maintain report {system.name} --last says why; reconcile {system.name} again then"
+            raise Refused("not_listed", f"store '{store}' {why}. Nothing was planned: {then}.")
         if inventory.config_digest != config_digest(system):
             raise Refused(
                 "stale_inputs",

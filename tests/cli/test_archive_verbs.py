@@ -61,6 +61,21 @@ def test_an_unknown_archive_is_suggested(untouched: ArchiveWorld) -> None:
         assert "Did you mean 'execution_log'?" in done.stderr
 
 
+def test_what_has_values_is_not_asked_for_months(untouched: ArchiveWorld) -> None:
+    done = untouched.run("archive", "status", "executions", "job_results")
+    assert done.exit_code == 3
+    assert "job_results of executions is an archived column" in done.stderr
+    assert "`maintain plan executions job_results`" in done.stderr
+
+
+def test_a_declaration_says_what_its_archives_take(untouched: ArchiveWorld) -> None:
+    told = untouched.run("explain", "executions").stdout
+    assert "What goes to files, proven first, once a plan of it was agreed to:" in told
+    assert "execution_log (manual): public.execution_log_partitioned, to store archive after 30 d; kept 365 d" in told
+    assert "job_results (manual): public.jobs, the values of result, to store archive after 1 d; kept forever." in told
+    assert "kept forever; every read is on record." in told
+
+
 def test_what_organisations_say_wrongly_is_listed_and_keeps_their_rows(executions: ArchiveWorld) -> None:
     """A4-13, G88."""
     executions.sql(
@@ -237,6 +252,7 @@ def test_a_paused_or_disabled_archive_does_nothing(executions: ArchiveWorld) -> 
     done = executions.run("apply", plan["plan"], "--confirm", plan["short_digest"])
     assert done.exit_code == 3
     assert "is paused since" in done.stderr
+    assert f"maintain resume executions {LOG} --reason" in done.stderr
     assert "PAUSED" in executions.run("plan", plan["plan"]).stdout
     assert executions.run("archive", "run", "executions", LOG, "--as-of", AS_OF).exit_code == 3
     assert executions.run("resume", "executions", LOG, "--reason", "over").exit_code == 0

@@ -51,6 +51,17 @@ def test_a_misspelt_verb_is_suggested() -> None:
     assert "Did you mean 'report'?" in done.output
 
 
+def test_a_verb_of_archives_is_found_where_it_is() -> None:
+    done = CliRunner().invoke(main, ["status"])
+    assert "no verb 'status'. Did you mean 'archive status'?" in done.output
+
+
+def test_a_plan_that_was_cut_short_is_no_system(colouring: World) -> None:
+    done = CliRunner().invoke(main, ["plan", "1f0c"])
+    assert done.exit_code == 3
+    assert "no plan 1f0c is recorded here. Nothing was done. A plan is named by at least 8 digits" in done.stderr
+
+
 def test_a_misspelt_system_is_suggested(colouring: World) -> None:
     done = CliRunner().invoke(main, ["report", "coloring"])
     assert done.exit_code == 2

@@ -105,3 +105,4 @@ def test_a_declaration_is_told_in_words(reconciled: World) -> None:
     assert "in assets, storage_key is the key, byte for byte (store pages)." in text
     assert "COLOURING_DATABASE_URL (set)" in text
     assert "control.db" in text
+    assert "orphaned_files (manual): a file that no record names - stays: younger than 1 h." in text

@@ -80,7 +80,7 @@ def test_a_pause_stops_claims_and_running_plans(at_noon: Control) -> None:
     running, waiting = claimed(at_noon), make_plan(at_noon, system="other")
     approve(at_noon, waiting)
     state.pause("other", "unsaved", "ada", "damage seen")
-    with pytest.raises(Paused, match=r"policy other/unsaved is paused since .* by ada: damage seen"):
+    with pytest.raises(Paused, match=r"other/unsaved is paused since .* by ada: damage seen"):
         state.claim(waiting.id, "run1", 60)
     state.pause("shop", None, "ada", "audit")
     with pytest.raises(Paused, match="system shop"):

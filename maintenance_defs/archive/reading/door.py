@@ -15,6 +15,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import Archive
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import ArtefactError, UnknownName
+from maintenance_defs.core.problems import known_names
 from maintenance_defs.stores import open_store
 from maintenance_defs.stores.base import ObjectStore
 
@@ -25,8 +26,8 @@ class Door:
     def __init__(self, system: System, name: str, home: Home, reads: Reads | None = None) -> None:
         """Raises UnknownName."""
         if name not in system.archives:
-            known = ", ".join(system.archives) or "none"
-            raise UnknownName("unknown_archive", f"{system.name} has no archive {name!r}. Known: {known}.")
+            hint = known_names(name, system.archives)
+            raise UnknownName("unknown_archive", f"{system.name} has no archive {name!r}. Nothing was read. {hint}")
         self.system = system
         self.name = name
         self.home = home

@@ -86,7 +86,7 @@ def _one_select(sql: str) -> None:
         with duckdb.connect(":memory:") as con:  # not the module's own connection: threads would share it
             statements = con.extract_statements(sql)
     except duckdb.Error as error:
-        raise Refused("bad_sql", f"the SQL cannot be read: {error} Nothing was read.") from None
+        raise Refused("bad_sql", f"Nothing was read. DuckDB cannot read the SQL:\n{error}") from None
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise Refused("not_a_select", "archives are only read: write one SELECT. Nothing was read.")
 
@@ -100,7 +100,10 @@ def _explained(views: Views, known: Sequence[str]) -> Iterator[None]:
             raise views.handler.failed from None
         said = str(error).strip()
         if isinstance(error, duckdb.ParserException | duckdb.BinderException | duckdb.CatalogException):
-            raise Refused("bad_sql", f"{said} Nothing was read. Views: {', '.join(known) or 'none'}.") from None
+            # What DuckDB proposes instead is a table of its own that nobody may read.
+            told = "\n".join(line for line in said.splitlines() if not line.startswith("Did you mean"))
+            views_known = f"Views: {', '.join(known) or 'none'}."
+            raise Refused("bad_sql", f"Nothing was read. {views_known} DuckDB says:\n{told}") from None
         damaged = views.damaged()
         if damaged is not None:
             raise damaged from None

@@ -64,7 +64,7 @@ class Pause:
     paused_at: datetime
 
     def words(self) -> str:
-        what = f"policy {self.system}/{self.policy}" if self.policy else f"system {self.system}"
+        what = f"{self.system}/{self.policy}" if self.policy else f"system {self.system}"
         return f"{what} is paused since {instant(self.paused_at)} by {self.actor}: {self.reason}"
 
 
@@ -231,7 +231,8 @@ def find_pause(connection: sa.Connection, system: str, policy: str | None) -> Pa
 def refuse_if_paused(connection: sa.Connection, system: str, policy: str | None) -> None:
     """Raises Paused (C-14)."""
     if found := find_pause(connection, system, policy):
-        raise Paused(f"{found.words()}. Nothing more was done. Resume it when its reason is gone.")
+        again = f"maintain resume {system} {found.policy or ''}".strip()
+        raise Paused(f"{found.words()}. Nothing more was done. When its reason is gone: {again} --reason '...'")
 
 
 def _hold(row: sa.Row[Any]) -> Hold:

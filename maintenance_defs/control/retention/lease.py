@@ -76,7 +76,9 @@ def plan_row(row: sa.Row[Any]) -> PlanRow:
 
 def unknown(plan_id: str) -> NoReturn:
     raise Refused(
-        "unknown_plan", f"no plan {plan_id} is recorded here. Nothing was done. `maintain plan` lists the plans."
+        "unknown_plan",
+        f"no plan {plan_id} is recorded here. Nothing was done. A plan is named by at least 8 digits of its id or "
+        f"digest; `maintain plan --list SYSTEM` lists them.",
     )
 
 
