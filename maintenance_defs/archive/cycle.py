@@ -84,5 +84,5 @@ def obstacle(system: System, name: str, home: Home) -> Stop | None:
         how = f" or {archive.enabled_env}=true" if archive.enabled_env else ""
         return "disabled", f"{name} of {system.name} is not enabled: set enabled: true{how}. Nothing was done."
     if pause := home.control.retention.paused(system.name, name):
-        return "paused", f"{pause.words()}. Nothing was done. Resume it when its reason is gone."
+        return "paused", f"{pause.words()}. Nothing was done. {pause.then()}"
     return None

@@ -157,7 +157,7 @@ def run_archive(
     owner = f"{run_id}-{uuid.uuid4().hex[:8]}"
     work = Work(system, name, home, owner, as_of, run_id, log)
     if pause := home.control.retention.paused(system.name, name):
-        raise Refused("paused", f"{pause.words()}. Nothing was done.")
+        raise Refused("paused", f"{pause.words()}. Nothing was done. {pause.then()}")
     found = _survey(system, archive, home)
     left = {
         (unit.lower, unit.upper)

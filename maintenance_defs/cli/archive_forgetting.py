@@ -80,7 +80,7 @@ def sweep(system_name: str, name: str | None, as_json: bool) -> int:
     with working_home() as home:
         for one in names(system, name, home):
             if pause := home.control.retention.paused(system.name, one):
-                raise Paused(f"{pause.words()}. Nothing was removed.")
+                raise Paused(f"{pause.words()}. Nothing was removed. {pause.then()}")
             swept = remove(work_on(system, one, home, instant_or_now(None), as_json))
             told.append(
                 {

@@ -110,7 +110,7 @@ def may_act(system: System, plan: PlanRow, home: Home) -> None:
     from maintenance_defs.retention.planning import find_policy, timings_here
 
     if paused := home.control.retention.paused(plan.system, plan.policy):
-        raise Paused(f"{paused.words()}. Nothing was done: maintain resume {plan.system} when its reason is gone.")
+        raise Paused(f"{paused.words()}. Nothing was done. {paused.then()}")
     if is_archive(plan):
         archive_gate.may_act(system, find_any(system, plan.policy), plan, home)
         return

@@ -130,7 +130,7 @@ def obstacle(system: System, name: str, home: Home, now: datetime) -> Stop | Non
         return "disabled", f"{name} of {system.name} is not enabled: set enabled: true{how}. Nothing was done."
     pause_on_damage(system, home)
     if pause := home.control.retention.paused(system.name, name):
-        return "paused", f"{pause.words()}. Nothing was done. Resume it when its reason is gone."
+        return "paused", f"{pause.words()}. Nothing was done. {pause.then()}"
     try:
         still_in_window(policy, now)
     except Refused as refused:

@@ -67,6 +67,11 @@ class Pause:
         what = f"{self.system}/{self.policy}" if self.policy else f"system {self.system}"
         return f"{what} is paused since {instant(self.paused_at)} by {self.actor}: {self.reason}"
 
+    def then(self) -> str:
+        """The command that ends it: a single policy's pause ends by its name only."""
+        what = f"{self.system} {self.policy}" if self.policy else self.system
+        return f"When its reason is gone: maintain resume {what} --reason '...'"
+
 
 class Covering:
     """Open holds, made ready to be asked about many items."""
@@ -231,8 +236,7 @@ def find_pause(connection: sa.Connection, system: str, policy: str | None) -> Pa
 def refuse_if_paused(connection: sa.Connection, system: str, policy: str | None) -> None:
     """Raises Paused (C-14)."""
     if found := find_pause(connection, system, policy):
-        again = f"maintain resume {system} {found.policy or ''}".strip()
-        raise Paused(f"{found.words()}. Nothing more was done. When its reason is gone: {again} --reason '...'")
+        raise Paused(f"{found.words()}. Nothing more was done. {found.then()}")
 
 
 def _hold(row: sa.Row[Any]) -> Hold:
