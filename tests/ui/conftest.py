@@ -134,17 +134,18 @@ def ask(ui: str, query: str) -> Any:
         return json.load(answer)["data"]
 
 
-def statuses(ui: str) -> list[str]:
-    runs = ask(ui, "{ runsOrError { ... on Runs { results { status } } } }")["runsOrError"]["results"]
-    return [run["status"] for run in runs]
+def wait_for_success(ui: str, job: str) -> None:
+    """Of this job's run: sensors start others meanwhile."""
 
+    def found() -> list[str]:
+        runs = ask(ui, "{ runsOrError { ... on Runs { results { pipelineName status } } } }")["runsOrError"]["results"]
+        return [run["status"] for run in runs if run["pipelineName"] == job]
 
-def wait_for_success(ui: str) -> None:
-    deadline = time.monotonic() + RUN_SECONDS
-    while (found := statuses(ui)) != ["SUCCESS"]:
-        assert not {"FAILURE", "CANCELED"} & set(found), found
-        assert time.monotonic() < deadline, found
-        time.sleep(1)
+    def succeeded() -> bool:
+        assert not {"FAILURE", "CANCELED"} & set(found()), found()
+        return found() == ["SUCCESS"]
+
+    wait_until(succeeded, found)
 
 
 def shoot(page: Any, name: str) -> None:

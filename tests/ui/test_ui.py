@@ -26,7 +26,7 @@ def test_system_is_materialised_by_button_and_its_findings_are_shown(page: Any, 
         page.get_by_text(asset, exact=True).first.wait_for()
     page.goto(f"{ui}{JOBS}/colouring_reconciliation")
     page.get_by_role("button", name="Materialize all").click()
-    wait_for_success(ui)
+    wait_for_success(ui, "colouring_reconciliation")
     # The group's own picture shows no words beside so many assets.
     page.goto(f"{ui}/assets/colouring/orphan_diff?view=lineage&lineageScope=upstream&lineageDepth=5")
     page.get_by_text("orphan_diff", exact=True).first.wait_for()
@@ -60,7 +60,7 @@ def test_a_plan_is_approved_in_the_launchpad_and_executed(page: Any, ui: str, ho
 
     page.goto(f"{ui}{JOBS}/colouring_orphaned_files")
     page.get_by_role("button", name="Materialize all").click()
-    wait_for_success(ui)
+    wait_for_success(ui, "colouring_orphaned_files")
     page.goto(f"{ui}/assets/colouring/orphaned_files_plan")
     page.get_by_text(plan().short_digest).first.wait_for()
     shoot(page, "plan")
