@@ -15,6 +15,7 @@ from maintenance_defs.control.archive import FileRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import MaintenanceError, ObjectDamaged, Refused, StoreUnavailable
+from maintenance_defs.reconcile.listed_store import refuse_another_store
 from maintenance_defs.stores.base import ObjectStore
 from maintenance_defs.stores.immutable import ImmutableStore, open_immutable
 
@@ -33,8 +34,13 @@ class StoredObject:
 
 
 def open_archive_store(system: System, name: str, home: Home) -> ImmutableStore:
-    """The declared store `name`, with the credentials that may write. Raises EnvironmentMissing, StoreUnavailable."""
-    return open_immutable(name, system.stores[name], home.value)
+    """The declared store `name`, with the credentials that may write.
+
+    Raises EnvironmentMissing, StoreUnavailable; Refused("another_store") where its URL leads to another one now.
+    """
+    store = open_immutable(name, system.stores[name], home.value)
+    refuse_another_store(system, name, store.reading, home)
+    return store
 
 
 def folder_of(path: str, label: str, month: str) -> str:

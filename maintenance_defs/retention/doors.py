@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases.acting import ActingDatabase, open_acting_database
 from maintenance_defs.databases.same import refuse_another_writer
+from maintenance_defs.reconcile.listed_store import refuse_another_store
 from maintenance_defs.stores.acting import ActingStore, open_acting
 
 
@@ -17,13 +17,7 @@ def open_store_for_acting(system: System, name: str, home: Home) -> ActingStore:
     if store.write_credentials is not None:
         store = store.model_copy(update={"credentials": store.write_credentials})
     opened = open_acting(name, store, home.value)
-    listed = home.control.latest(system.name, "inventory", name, verdict="complete")
-    if listed is not None and listed.evidence["identity"] != opened.reading.identity:
-        raise Refused(
-            "another_store",
-            f"store '{name}' of {system.name} is {opened.reading.display_url} now, and another one was listed last. "
-            f"Nothing was changed. Set {store.url_env} right; if the store was moved, reconcile and accept the pair.",
-        )
+    refuse_another_store(system, name, opened.reading, home)
     return opened
 
 

@@ -14,6 +14,7 @@ from maintenance_defs.archive.expiring import expire_file, sweep
 from maintenance_defs.archive.planning import read_items
 from maintenance_defs.archive.reading import get
 from maintenance_defs.core.errors import Refused
+from maintenance_defs.reconcile.run import reconcile
 from tests.archive.world import LATER, MUCH_LATER, LogWorld
 from tests.support.months import rows
 from tests.support.postgres import execute as run
@@ -266,3 +267,22 @@ def test_rows_of_a_unit_with_a_date_in_the_future_are_not_touched(world: Make) -
     assert made.plan(datetime(2024, 4, 30, 23, 59, tzinfo=UTC)).units == 0  # 90 days after the month's end: May 1st
     assert made.plan(datetime(2024, 5, 1, tzinfo=UTC)).units == 1
     assert rows(made.url, "SELECT 1") == [(1,)]
+
+
+def test_what_another_store_does_not_have_is_not_called_gone(world: Make, tmp_path: Path) -> None:
+    """V4, V11: the URL of the archive leads elsewhere than at the last listing."""
+    made = world(archive={"layout": "per_org", "path": "logs/{org}/month={month}/"})
+    made.archived()
+    reconcile(made.system, made.home)
+    before, plan = made.stored_keys(), made.plan(LATER)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = made.home.environment
+    made.home.environment = {**environment, "FILES": str(elsewhere)}
+    done = made.apply(LATER, plan)
+    assert (done.state, done.counts) == ("partial", {"failed": 1})
+    assert "another one was listed last" in str(done.problems[0]["detail"])
+    made.home.environment = environment
+    assert [file.object_gone_at for file in made.files("live", "expired")] == [None] * len(before)
+    assert made.stored_keys() == before
+    assert sweep(made.work(), grace=NOW).failed == []
