@@ -1,12 +1,14 @@
 """Do the three agree that know where archived rows are: our catalogue, the store, the application's catalogue?
 
-The store is known by the newest complete inventory of the system: nothing is listed for it. It changes nothing.
+The store is known by the newest complete inventory of the system, unless a listing is handed in. It changes nothing.
 Source: S4-42, S4-53; archive hazards C41, V6, V11.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -19,6 +21,7 @@ from maintenance_defs.control.archive import FileRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import Catalogue
 from maintenance_defs.core.declaration import System
+from maintenance_defs.core.quantities import count
 from maintenance_defs.reconcile.inventory import FILE
 
 TOLD = 5  # problems in words; all are counted
@@ -50,15 +53,27 @@ def _store(system: System, store: str, below: str, known: list[FileRow], home: H
     if inventory is None or inventory.uri is None:
         what = f"store {store} has not been listed yet, so nothing is known. Run: maintain reconcile {system.name}."
         return Sign("store_agrees", (what,) if known else (), {"files": len(known)}, severe=False)
-    began = inventory.started_at
+    path = home.artefacts.local(inventory.uri, inventory.digest) / FILE
+    return store_agrees(known, below, _listed(path), inventory.started_at)
+
+
+def store_agrees(known: list[FileRow], below: str, listed: Iterable[Mapping[str, Any]], began: datetime) -> Sign:
+    """Do the files of our catalogue and a listing of their store agree?
+
+    known: every file that was ever stored. below: the archive's own folder. listed: key and size_bytes of objects, in
+    any order, those of other folders too. began: when the listing did; what happened later counts for nothing.
+    """
     expected = {file.key: file for file in known}
     wrong: list[str] = []
-    strangers = 0
-    path = home.artefacts.local(inventory.uri, inventory.digest) / FILE
-    for row in _listed(path, below):
+    strangers: list[str] = []
+    number = 0
+    for row in listed:
+        if not row["key"].startswith(below):
+            continue
         file = expected.pop(row["key"], None)
-        if file is None:
-            strangers += 1  # what an export stores is announced before
+        if file is None:  # what an export stores is announced before
+            number += 1
+            strangers += [row["key"]] if number <= TOLD else []
         elif file.state == "live" and row["size_bytes"] not in (None, file.size_bytes):
             wrong.append(f"{file.key} has {row['size_bytes']:,} bytes, {file.size_bytes:,} were archived.")
         elif file.state == "expired" and file.object_gone_at is not None and file.object_gone_at < began:
@@ -66,20 +81,22 @@ def _store(system: System, store: str, below: str, known: list[FileRow], home: H
     gone = [file for file in expected.values() if file.state == "live" and file.created_at < began]
     wrong += [f"{file.key} is not there; its rows are in no other place once they left their table." for file in gone]
     problems = [f"{problem} Restore it from a copy of the store, then reconcile." for problem in wrong[:TOLD]]
-    if strangers:
-        problems.append(f"{strangers:,} objects below {below!r} are in no catalogue of ours; nothing reads them.")
+    if number:
+        who = ", ".join(strangers) + (", …" if number > len(strangers) else "")
+        problems.append(
+            f"{count(number, 'object')} below {below!r} in no catalogue of ours: {who}. Nothing reads them."
+        )
     numbers: dict[str, int | float | str] = {
-        "files": len(known), "wrong": len(wrong), "strangers": strangers, "listed": f"{began:%Y-%m-%d}",
+        "files": len(known), "wrong": len(wrong), "strangers": number,
+        "listed": f"{began:%Y-%m-%d}",
     }  # fmt: skip
     return Sign("store_agrees", tuple(problems), numbers, severe=bool(wrong))
 
 
-def _listed(path: Any, below: str) -> Iterator[dict[str, Any]]:
-    """What the inventory has below the archive's own folder; a batch at a time."""
+def _listed(path: Path) -> Iterator[dict[str, Any]]:
+    """What the inventory has, a batch at a time."""
     for batch in pq.ParquetFile(path).iter_batches(columns=["key", "size_bytes"]):
-        for row in batch.to_pylist():
-            if row["key"].startswith(below):
-                yield row
+        yield from batch.to_pylist()
 
 
 def _catalogue(

@@ -113,7 +113,8 @@ def _ahead(system: System, archive: Archive, table: PlainTable | PartitionedTabl
     numbers: dict[str, int | float | str] = {
         "declared": archive.months_ahead, "covered_until": f"{covered:%Y-%m-%d}",
     }  # fmt: skip
-    return Sign("months_ahead", tuple(said), numbers, severe=bool(free) and free[0][0] < as_of + WHOLE_MONTH)
+    soon = bool(free) and free[0][0] < as_of + WHOLE_MONTH
+    return Sign("months_ahead", tuple(said), numbers, severe=soon and table.default is None)
 
 
 def _stopped(system: System, name: str, home: Home) -> Sign:

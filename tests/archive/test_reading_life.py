@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from maintenance_defs.archive.gate import execute as execute_plan
 from maintenance_defs.archive.reading import get, query
 from tests.archive.life_world import SHAPES, LifeWorld, Row
 from tests.archive.world import COLD, FILL, LogWorld
@@ -122,6 +123,9 @@ def test_readers_on_other_threads_see_each_row_once_all_the_while(
         thread.start()
     try:
         done = world.apply(COLD)
+        for _ in range(5):  # on a busy machine the readers may hold the table without a gap: it is blocked then
+            if any("nobody let go" in str(problem["detail"]) for problem in done.problems):
+                done = execute_plan(world.system, done.plan.id, world.home, run_id="again")
     finally:
         ended.set()
         for thread in threads:

@@ -140,7 +140,7 @@ def test_a_file_that_is_gone_cut_or_a_stranger_is_told(diary: Diary) -> None:
     assert (passed, severity) == (False, "ERROR")
     assert f"{len(whole) - 20:,} bytes, {len(whole):,} were archived" in why
     assert f"{second.name} is not there" in why
-    assert "1 objects below" in why
+    assert "1 object below" in why and stranger.name in why
 
 
 def test_the_applications_catalogue_is_compared_entry_by_entry(diary: Diary) -> None:
