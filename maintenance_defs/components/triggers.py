@@ -15,6 +15,7 @@ from maintenance_defs.core import triggers
 DOES = {
     "reconciliation": "Starts the reconciliation of {}",
     "restore_drill": "Tries whether what was quarantined from {} can be given back",
+    "monthly_report": "Writes the report of the month that is over, of {},",
     "archive": "Plans what of the archives of {} may leave, and carries out what is automatic,",
     "archive_ahead": "Makes the partitions of the months to come of {}",
     "archive_drill": "Tries whether what was archived of {} can be read and restored",

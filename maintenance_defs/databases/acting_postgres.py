@@ -176,7 +176,8 @@ class PostgresSession:
 
     def target(self, table: str, id_columns: Sequence[str]) -> Target:
         schema, name = name_parts(table)
-        relations = self.rows(f'SELECT schema, kind, "column", type FROM ({RELATIONS}) r WHERE name = %s', [name])
+        named = RELATIONS.format(which="c.relname = %s")
+        relations = self.rows(f'SELECT schema, kind, "column", type FROM ({named}) r', [name])
         relations = [row for row in relations if schema in (None, row[0])]
         schemas = sorted({row[0] for row in relations})
         if len(schemas) != 1:

@@ -62,7 +62,9 @@ def test_an_unknown_archive_is_suggested(untouched: ArchiveWorld) -> None:
 
 
 def test_what_has_values_is_not_asked_for_months(untouched: ArchiveWorld) -> None:
-    done = untouched.run("archive", "status", "executions", "job_results")
+    told = untouched.told("archive", "status", "executions", "job_results")
+    assert (told["archives"], [one["archive"] for one in told["columns"]]) == ([], ["job_results"])
+    done = untouched.run("archive", "run", "executions", "job_results")
     assert done.exit_code == 3
     assert "job_results of executions is an archived column" in done.stderr
     assert "`maintain plan executions job_results`" in done.stderr

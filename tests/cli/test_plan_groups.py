@@ -29,7 +29,7 @@ def test_a_plan_of_one_group_is_told_and_stands_for_no_other(reports: World) -> 
     assert empty["units"] == 0
     refused = reports.run("apply", "--confirm", "0" * 8)
     assert refused.exit_code == 3
-    assert "2 policies or archives of reports have an open plan" in refused.stderr  # the whole one waits as before
+    assert "2 plans of reports are open" in refused.stderr  # the whole one waits as before
 
 
 def test_a_group_belongs_to_one_policy(reports: World) -> None:

@@ -20,7 +20,7 @@ KEY = "in/file"
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     with moto_server() as url:
-        seed("ranges", [KEY], body=BODY)
+        seed("range-faults", [KEY], body=BODY)
         yield url
 
 
@@ -31,7 +31,7 @@ def proxy(endpoint: str) -> Iterator[FaultProxy]:
 
 
 def opened(url: str) -> ObjectStore:
-    values = {"URL": f"s3://ranges?endpoint_url={url}", "AK": ACCESS_KEY, "SK": SECRET_KEY}
+    values = {"URL": f"s3://range-faults?endpoint_url={url}", "AK": ACCESS_KEY, "SK": SECRET_KEY}
     declared = Store.model_validate(
         {
             "url_env": "URL",

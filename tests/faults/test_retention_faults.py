@@ -259,10 +259,12 @@ def test_ledger_that_cannot_be_written_means_no_further_act(
 # -- killed, cancelled, twice
 
 CHILD = """
+    import signal
     import sys
     from pathlib import Path
     from tests.support.shop import Files, reopened
     from maintenance_defs.retention.gate import execute
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started us may have ignored it
     shop = reopened(Path(sys.argv[1]))
     done = 0
     def progress(units):

@@ -82,7 +82,7 @@ def test_months_are_exported_leave_and_expire_each_with_its_own_consent(room: Ro
     page = room.page(f"{LOG}_plan", {"as_of": LATER})  # A4-6
     assert (page["count"], page["expiry_count"]) == (1, 2)
     assert [row["what"].replace("\N{NO-BREAK SPACE}", " ") for row in page["months"]] == ["archive"] + 2 * [
-        "expire file"
+        "delete file"
     ]
     room.approve("expiry")
     page = room.page(f"{LOG}_expiry")
@@ -106,7 +106,7 @@ def test_results_of_jobs_are_planned_approved_and_slimmed(room: Room) -> None:
     done = room.run(f"{RESULTS}_plan", {"as_of": THEN})
     page = materialised(done)[f"{RESULTS}_plan"]
     assert (page["count"], page["rows"]) == (2, 3)
-    assert [(row["whose"], row["what"], row["rows"]) for row in page["months"]] == [
+    assert [(row["whose"], row["what"], row["values"]) for row in page["values"]] == [
         ("org-90", "archive", "1"), ("org-default", "archive", "2"),
     ]  # fmt: skip
     assert "3 values would leave their rows for the archive" in page["summary"]
