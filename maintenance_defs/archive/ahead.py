@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from maintenance_defs.archive.declared import find_archive
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.planning import find_archive
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import Archive
 from maintenance_defs.core.declaration import System

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from maintenance_defs.archive.declared import find_any
 from maintenance_defs.archive.gate import Execution, execute
-from maintenance_defs.archive.planning import find_any
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow, how_to_approve
 from maintenance_defs.core.declaration import System

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from maintenance_defs.archive.declared import find_archive
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.exporting import LEFT
-from maintenance_defs.archive.planning import find_archive
 from maintenance_defs.archive.survey import survey
 from maintenance_defs.control.archive import FileRow, UnitRow
 from maintenance_defs.control.home import Home

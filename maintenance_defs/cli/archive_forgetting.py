@@ -125,9 +125,9 @@ def shred(
     stay there. Backups of the control database hold the key for as long as they are kept.
     """
     from maintenance_defs.archive.cache import forget
+    from maintenance_defs.archive.declared import find_archive
     from maintenance_defs.archive.encryption import is_encrypted
     from maintenance_defs.archive.encryption import shred as destroy
-    from maintenance_defs.archive.planning import find_archive
 
     system = load_system(name).system
     archive = find_archive(system, archive_name)

@@ -69,7 +69,7 @@ def get(
       maintain archive get shop order_log order-1024
       maintain archive get shop order_log order-1024 --since 2025-01-01T00:00:00Z --csv
     """
-    from maintenance_defs.archive.planning import find_archive
+    from maintenance_defs.archive.declared import find_archive
     from maintenance_defs.archive.reading import get as read
 
     if as_csv and as_json:
@@ -255,7 +255,7 @@ def _open_to_all(system: System) -> System:
 @verb
 def reads(name: str, archive_name: str | None, limit: int, as_json: bool) -> int:
     """List who read which archive of class phi, when and how, as the ledger has it; no values are in it."""
-    from maintenance_defs.archive.planning import find_archive
+    from maintenance_defs.archive.declared import find_archive
     from maintenance_defs.core.quantities import format_instant
     from maintenance_defs.reporting.text import Table, shown, text_table
 

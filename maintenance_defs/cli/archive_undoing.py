@@ -60,7 +60,7 @@ def restore(
       maintain archive restore shop order_log 2025-10
       maintain archive restore shop order_log 2024-03 --in-place --reason 'audit 12'
     """
-    from maintenance_defs.archive.planning import find_archive
+    from maintenance_defs.archive.declared import find_archive
     from maintenance_defs.archive.returning import SCHEMA, into_place, put_back
     from maintenance_defs.archive.returning import restore as load_copy
 

@@ -81,7 +81,7 @@ def archive() -> None:
 
 def names(system: System, name: str | None, home: Home) -> list[str]:
     """The archive that was named, else every enabled one. Raises Refused where there is none."""
-    from maintenance_defs.archive.planning import find_archive
+    from maintenance_defs.archive.declared import find_archive
     from maintenance_defs.cli.kinds import enabled_names
     from maintenance_defs.core.errors import Refused
 
@@ -189,7 +189,7 @@ def status(name: str, archive_name: str | None, as_of: datetime | None, fail_on_
 
     Without ARCHIVE, of every one that SYSTEM declares. Exits with 1 where the database could not be asked.
     """
-    from maintenance_defs.archive.planning import find_archive
+    from maintenance_defs.archive.declared import find_archive
     from maintenance_defs.core.errors import Refused
     from maintenance_defs.reporting.archive_iceberg import iceberg_facts
     from maintenance_defs.reporting.archive_status import column_facts, status_facts

@@ -91,7 +91,7 @@ def plan_lines(facts: Mapping[str, Any], *, next_step: bool = True) -> Iterator[
 
 def opened(plan: PlanRow, system: System) -> Opened:
     """How the plan's list is read for a review. Raises Refused for an archive that is not declared any more."""
-    from maintenance_defs.archive.planning import find_any
+    from maintenance_defs.archive.declared import find_any
     from maintenance_defs.reporting import archive_facts
     from maintenance_defs.retention.review import plan_files
 
@@ -103,7 +103,7 @@ def opened(plan: PlanRow, system: System) -> Opened:
 def may_act(system: System, plan: PlanRow, home: Home) -> None:
     """Raises what would be refused anyway, before somebody consents to it."""
     from maintenance_defs.archive import gate as archive_gate
-    from maintenance_defs.archive.planning import find_any
+    from maintenance_defs.archive.declared import find_any
     from maintenance_defs.core.errors import Paused
     from maintenance_defs.reporting.archive_facts import is_archive
     from maintenance_defs.retention import gate
@@ -144,7 +144,7 @@ def execution_lines(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def standing(system: System, name: str, home: Home) -> tuple[str, str]:
     """mode, and the digest that a standing approval is of."""
-    from maintenance_defs.archive.planning import find_any
+    from maintenance_defs.archive.declared import find_any
     from maintenance_defs.core.declaration import policy_digest
     from maintenance_defs.retention.planning import find_policy, timings_here
 

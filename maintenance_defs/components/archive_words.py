@@ -1,6 +1,6 @@
 """What each asset of an archive is, in words made from its declaration: the text at the top of its page."""
 
-from maintenance_defs.archive.planning import find_any
+from maintenance_defs.archive.declared import find_any
 from maintenance_defs.components.words import paragraphs
 from maintenance_defs.core.archive import FOREVER, ColumnArchive
 from maintenance_defs.core.declaration import System

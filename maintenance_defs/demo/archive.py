@@ -76,7 +76,8 @@ def _as_told(one: DemoSystem, name: str, digest: str, lines: list[str]) -> Artef
 
 def _archive(one: DemoSystem, name: str, home: Home) -> Iterator[tuple[str, bool]]:
     from maintenance_defs.archive.gate import execute
-    from maintenance_defs.archive.planning import by_unit, read_items, take_plan
+    from maintenance_defs.archive.planning import take_plan
+    from maintenance_defs.archive.recording import by_unit, read_items
 
     plan = take_plan(one.system, name, home, run_id=f"{OURS}{uuid.uuid4().hex}", as_of=one.as_of)
     yield _planned(plan), True
