@@ -19,13 +19,13 @@ import sqlalchemy as sa
 
 from maintenance_defs.archive.declared import find_any, find_archive
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.expiring import expire_file, sweep
-from maintenance_defs.archive.exporting import LEFT, Work, catalogue_unit, unit_of
 from maintenance_defs.archive.iceberg import keep_up
-from maintenance_defs.archive.leaving import agree, drop, go_on, leave
-from maintenance_defs.archive.periods import read_periods
-from maintenance_defs.archive.recording import by_unit, read_items
-from maintenance_defs.archive.survey import Place, Survey, survey
+from maintenance_defs.archive.plans.periods import read_periods
+from maintenance_defs.archive.plans.recording import by_unit, read_items
+from maintenance_defs.archive.plans.survey import Place, Survey, survey
+from maintenance_defs.archive.units.expiring import expire_file, sweep
+from maintenance_defs.archive.units.exporting import LEFT, Work, catalogue_unit, unit_of
+from maintenance_defs.archive.units.leaving import agree, drop, go_on, leave
 from maintenance_defs.archive.values.planning import carry_out_unit
 from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.control.home import Home

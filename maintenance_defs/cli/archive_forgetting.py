@@ -45,7 +45,7 @@ def expire(system_name: str, name: str | None, as_of: datetime | None, as_json: 
     `maintain plan` proposes these together with the months that leave their table; this is a plan of its own, to be
     approved and applied like any other.
     """
-    from maintenance_defs.archive.planning import take_plan
+    from maintenance_defs.archive.plans.planning import take_plan
     from maintenance_defs.cli.kinds import plan_facts, plan_lines
 
     loaded = load_system(system_name)
@@ -71,7 +71,7 @@ def sweep(system_name: str, name: str | None, as_json: bool) -> int:
     It takes no row out of the archive: those went with the plan that was approved. Exits with 1 if something could
     not be removed.
     """
-    from maintenance_defs.archive.expiring import sweep as remove
+    from maintenance_defs.archive.units.expiring import sweep as remove
     from maintenance_defs.core.errors import Paused
     from maintenance_defs.reporting.text import count, shown
 

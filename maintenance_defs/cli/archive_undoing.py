@@ -61,8 +61,8 @@ def restore(
       maintain archive restore shop order_log 2024-03 --in-place --reason 'audit 12'
     """
     from maintenance_defs.archive.declared import find_archive
-    from maintenance_defs.archive.returning import SCHEMA, into_place, put_back
-    from maintenance_defs.archive.returning import restore as load_copy
+    from maintenance_defs.archive.units.returning import SCHEMA, into_place, put_back
+    from maintenance_defs.archive.units.returning import restore as load_copy
 
     a_copy = schema is not None or table is not None
     if a_copy and in_place:

@@ -28,7 +28,7 @@ from maintenance_defs.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from maintenance_defs.archive.exporting import Work
+    from maintenance_defs.archive.units.exporting import Work
     from maintenance_defs.control.home import Home
     from maintenance_defs.core.declaration import System
     from maintenance_defs.core.errors import MaintenanceError
@@ -107,7 +107,7 @@ def instant_or_now(as_of: datetime | None) -> datetime:
 
 def work_on(system: System, name: str, home: Home, as_of: datetime, as_json: bool) -> Work:
     """What the steps of a unit need; its lines go to stderr where JSON is on stdout."""
-    from maintenance_defs.archive.exporting import Work
+    from maintenance_defs.archive.units.exporting import Work
 
     run_id = uuid.uuid4().hex
     owner = f"{run_id}-{uuid.uuid4().hex[:8]}"

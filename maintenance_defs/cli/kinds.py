@@ -53,7 +53,7 @@ def take_plan(
     """Plan a policy, whole or some of its groups, or an archive."""
     run_id = uuid.uuid4().hex
     if name in system.archives:
-        from maintenance_defs.archive.planning import take_plan as take_archive_plan
+        from maintenance_defs.archive.plans.planning import take_plan as take_archive_plan
 
         step(name, 0)
         return take_archive_plan(system, name, home, run_id=run_id, as_of=as_of)

@@ -15,8 +15,8 @@ import dagster as dg
 from maintenance_defs.archive.cycle import Cycle, act_on, waits_for
 from maintenance_defs.archive.declared import find_any
 from maintenance_defs.archive.gate import execute, run_archive
-from maintenance_defs.archive.months import how_to_retry, month_state, months_on_offer
-from maintenance_defs.archive.planning import take_plan
+from maintenance_defs.archive.plans.planning import take_plan
+from maintenance_defs.archive.units.months import how_to_retry, month_state, months_on_offer
 from maintenance_defs.archive.values import take_values_plan
 from maintenance_defs.components import archive_checks, archive_metadata, archive_words
 from maintenance_defs.components.consent import (

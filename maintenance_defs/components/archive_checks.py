@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
-from maintenance_defs.archive.agreement import AGREEMENT, agreement
 from maintenance_defs.archive.cycle import Cycle, obstacle
-from maintenance_defs.archive.health import PUBLISHED, PUBLISHED_WORDS, SIGNS, Sign, published, signs
 from maintenance_defs.archive.values.judging import HELD, RESTORED
+from maintenance_defs.archive.watching.agreement import AGREEMENT, agreement
+from maintenance_defs.archive.watching.health import PUBLISHED, PUBLISHED_WORDS, SIGNS, Sign, published, signs
 from maintenance_defs.components.archive_metadata import succeeded
 from maintenance_defs.components.checks import ERROR, WARN
 from maintenance_defs.components.retention_checks import shown

@@ -7,8 +7,8 @@ import dagster as dg
 
 from maintenance_defs.archive.cycle import Cycle
 from maintenance_defs.archive.gate import Execution
-from maintenance_defs.archive.months import MonthState
-from maintenance_defs.archive.versions import JOINED
+from maintenance_defs.archive.units.months import MonthState
+from maintenance_defs.archive.units.versions import JOINED
 from maintenance_defs.components import metadata
 from maintenance_defs.components.metadata import AMBER, GREEN, GREY, RED, plain, table
 from maintenance_defs.components.retention_metadata import colour, ledger_table, short

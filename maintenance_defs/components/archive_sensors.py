@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from maintenance_defs.archive.cycle import obstacle
-from maintenance_defs.archive.months import ColdMonth, cold_months, how_to_retry, month_state, months_on_offer
+from maintenance_defs.archive.units.months import ColdMonth, cold_months, how_to_retry, month_state, months_on_offer
 from maintenance_defs.components.archive_assets import month_partitions
 from maintenance_defs.components.sensors import CAUSE_TAG, SLACK_SECONDS
 from maintenance_defs.components.steps import TAG

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from maintenance_defs.archive.ahead import make_ahead
-from maintenance_defs.archive.drilling import Drilled, archive_drill
+from maintenance_defs.archive.watching.drilling import Drilled, archive_drill
 from maintenance_defs.components import archive_words, metadata
 from maintenance_defs.components.archive_assets import KINDS, parent_pool
 from maintenance_defs.components.checks import ERROR

@@ -15,7 +15,7 @@ from maintenance_defs.core.errors import MaintenanceError
 from maintenance_defs.core.quantities import format_size
 
 if TYPE_CHECKING:
-    from maintenance_defs.archive.exporting import Work
+    from maintenance_defs.archive.units.exporting import Work
     from maintenance_defs.control.archive import UnitRow
     from maintenance_defs.control.artefacts import Artefact
     from maintenance_defs.control.home import Home
@@ -76,8 +76,8 @@ def _as_told(one: DemoSystem, name: str, digest: str, lines: list[str]) -> Artef
 
 def _archive(one: DemoSystem, name: str, home: Home) -> Iterator[tuple[str, bool]]:
     from maintenance_defs.archive.gate import execute
-    from maintenance_defs.archive.planning import take_plan
-    from maintenance_defs.archive.recording import by_unit, read_items
+    from maintenance_defs.archive.plans.planning import take_plan
+    from maintenance_defs.archive.plans.recording import by_unit, read_items
 
     plan = take_plan(one.system, name, home, run_id=f"{OURS}{uuid.uuid4().hex}", as_of=one.as_of)
     yield _planned(plan), True
@@ -147,8 +147,8 @@ def _asked(work: Work) -> Iterator[tuple[str, bool]]:
 
 def _bring_back(work: Work) -> str:
     """Every month that left goes back into its table, and nothing is held because of it."""
-    from maintenance_defs.archive.expiring import sweep
-    from maintenance_defs.archive.returning import into_place, put_back
+    from maintenance_defs.archive.units.expiring import sweep
+    from maintenance_defs.archive.units.returning import into_place, put_back
 
     control = work.home.control
     months: dict[str, list[UnitRow]] = {}
@@ -167,7 +167,7 @@ def _bring_back(work: Work) -> str:
 
 
 def _work(one: DemoSystem, name: str, home: Home) -> Work:
-    from maintenance_defs.archive.exporting import Work
+    from maintenance_defs.archive.units.exporting import Work
 
     run_id = f"{OURS}{uuid.uuid4().hex}"
     return Work(one.system, name, home, run_id, datetime.now(UTC), run_id, lambda line: None)

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from maintenance_defs.archive.gate import Execution
-from maintenance_defs.archive.recording import ITEMS_FILE, read_items
+from maintenance_defs.archive.plans.recording import ITEMS_FILE, read_items
 from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from maintenance_defs.archive.copies import Copy, find_copies
 from maintenance_defs.archive.declared import find_archive
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.periods import Periods
-from maintenance_defs.archive.survey import Survey, survey
+from maintenance_defs.archive.plans.periods import Periods
+from maintenance_defs.archive.plans.survey import Survey, survey
+from maintenance_defs.archive.units.copies import Copy, find_copies
 from maintenance_defs.control.archive import FileRow, Group, UnitRow
 from maintenance_defs.control.archive.values import STATES as VALUE_STATES
 from maintenance_defs.control.home import Home

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from maintenance_defs.archive.agreement import AGREEMENT, store_agrees
-from maintenance_defs.archive.health import PUBLISHED, PUBLISHED_WORDS, SIGNS, Sign, published, signs
+from maintenance_defs.archive.watching.agreement import AGREEMENT, store_agrees
+from maintenance_defs.archive.watching.health import PUBLISHED, PUBLISHED_WORDS, SIGNS, Sign, published, signs
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import MaintenanceError

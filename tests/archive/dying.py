@@ -14,8 +14,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from maintenance_defs.archive import objects, replacing
-from maintenance_defs.archive.expiring import expire_file, sweep
+from maintenance_defs.archive import objects
+from maintenance_defs.archive.units import replacing
+from maintenance_defs.archive.units.expiring import expire_file, sweep
 from maintenance_defs.control.archive import ArchiveState
 from maintenance_defs.stores.immutable_local import LocalImmutable
 from maintenance_defs.stores.immutable_s3 import S3Immutable

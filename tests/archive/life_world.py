@@ -15,8 +15,9 @@ import psycopg2
 import pyarrow.parquet as pq
 import pytest
 
-from maintenance_defs.archive import exporting, gate, leaving
-from maintenance_defs.archive.planning import take_plan
+from maintenance_defs.archive import gate
+from maintenance_defs.archive.plans.planning import take_plan
+from maintenance_defs.archive.units import exporting, leaving
 from maintenance_defs.control.archive import ArchiveState, UnitRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import RetentionState

@@ -20,7 +20,7 @@ from maintenance_defs.archive.rows.columns import read_columns
 from maintenance_defs.archive.rows.digest import source_groups
 from maintenance_defs.archive.rows.export import export
 from maintenance_defs.archive.rows.part import Part
-from maintenance_defs.archive.versions import catalogued
+from maintenance_defs.archive.units.versions import catalogued
 from maintenance_defs.control.archive import FileRow, Group, IndexRow, UnitRow, file_id
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from maintenance_defs.archive import returning
-from maintenance_defs.archive.returning import into_place, put_back
+from maintenance_defs.archive.units import returning
+from maintenance_defs.archive.units.returning import into_place, put_back
 from maintenance_defs.control.archive import ArchiveState
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases.embedded import EmbeddedPostgres

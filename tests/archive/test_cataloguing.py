@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maintenance_defs.archive.cataloguing import Entry, entry_id, remove_catalogue, write_catalogue
+from maintenance_defs.archive.units.cataloguing import Entry, entry_id, remove_catalogue, write_catalogue
 from maintenance_defs.core.archive import Catalogue
 from maintenance_defs.core.errors import Refused, SourceUnavailable
 from maintenance_defs.databases.archiving import ArchiveDatabase, open_archive_database

@@ -17,10 +17,10 @@ import pytest
 
 from maintenance_defs.archive import encryption
 from maintenance_defs.archive.encryption import FileEncryption, decryption_for, encryption_for, shred
-from maintenance_defs.archive.expiring import expire_file
 from maintenance_defs.archive.rows.kept import read_groups
 from maintenance_defs.archive.rows.loading import load
 from maintenance_defs.archive.rows.opened import KeptFile
+from maintenance_defs.archive.units.expiring import expire_file
 from maintenance_defs.control.archive import FileRow
 from maintenance_defs.core.errors import EnvironmentMissing, Held, Refused
 from maintenance_defs.databases.archiving import open_archive_database

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from maintenance_defs.archive import expiring
-from maintenance_defs.archive.expiring import expire_file, sweep
+from maintenance_defs.archive.plans.recording import read_items
 from maintenance_defs.archive.reading import get
-from maintenance_defs.archive.recording import read_items
+from maintenance_defs.archive.units import expiring
+from maintenance_defs.archive.units.expiring import expire_file, sweep
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.reconcile.run import reconcile
 from tests.archive.world import LATER, MUCH_LATER, LogWorld

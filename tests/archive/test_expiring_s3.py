@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maintenance_defs.archive.expiring import expire_file, sweep
+from maintenance_defs.archive.units.expiring import expire_file, sweep
 from tests.archive.world import LATER, LogWorld
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, client, moto_server
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
-from maintenance_defs.archive.expiring import sweep
 from maintenance_defs.archive.gate import run_archive
 from maintenance_defs.archive.iceberg import IcebergUnavailable
-from maintenance_defs.archive.returning import into_place, put_back
+from maintenance_defs.archive.units.expiring import sweep
+from maintenance_defs.archive.units.returning import into_place, put_back
 from maintenance_defs.core.errors import Refused
 from tests.archive.iceberg_world import (
     ICEBERG,

@@ -12,8 +12,8 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import CommitFailedException
 
-from maintenance_defs.archive.expiring import expire_file, sweep
 from maintenance_defs.archive.iceberg import bringing
+from maintenance_defs.archive.units.expiring import expire_file, sweep
 from maintenance_defs.stores.immutable_local import LocalImmutable
 from tests.archive.iceberg_world import (
     ICEBERG,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from maintenance_defs.archive import leaving
 from maintenance_defs.archive.gate import run_archive
+from maintenance_defs.archive.units import leaving
 from maintenance_defs.core.errors import Refused
 from tests.archive.world import COLD, FILL, LATER, LogWorld
 from tests.support.months import rows

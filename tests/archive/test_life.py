@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from maintenance_defs.archive import leaving
+from maintenance_defs.archive.units import leaving
 from tests.archive.life_world import SHAPES, LifeWorld
 
 # 210 worlds with --long: three shapes of table, seventy seeds, four attempts each of which three die.

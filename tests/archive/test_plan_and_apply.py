@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from maintenance_defs.archive import exporting
-from maintenance_defs.archive.planning import take_plan
+from maintenance_defs.archive.plans.planning import take_plan
 from maintenance_defs.archive.rows import export
+from maintenance_defs.archive.units import exporting
 from maintenance_defs.databases.embedded import EmbeddedPostgres
 from tests.archive.life_world import AS_OF, LifeWorld
 from tests.support.postgres import connect

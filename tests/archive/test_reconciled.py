@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from maintenance_defs.archive import exporting
-from maintenance_defs.archive.expiring import sweep
 from maintenance_defs.archive.gate import run_archive
+from maintenance_defs.archive.units import exporting
+from maintenance_defs.archive.units.expiring import sweep
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import Guards, Reference, Store, System
 from maintenance_defs.core.errors import Refused

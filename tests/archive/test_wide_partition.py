@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maintenance_defs.archive.recording import read_items
+from maintenance_defs.archive.plans.recording import read_items
 from tests.archive.world import COLD, LogWorld
 from tests.support.months import rows
 from tests.support.postgres import execute as run

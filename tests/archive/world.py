@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from maintenance_defs.archive.encryption import decryption_for
-from maintenance_defs.archive.exporting import Work
 from maintenance_defs.archive.gate import Execution, execute
 from maintenance_defs.archive.objects import open_archive_store
-from maintenance_defs.archive.planning import take_plan
+from maintenance_defs.archive.plans.planning import take_plan
+from maintenance_defs.archive.units.exporting import Work
 from maintenance_defs.control.archive import FileRow, UnitRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention.lease import PlanRow

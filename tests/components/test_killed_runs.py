@@ -20,7 +20,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from maintenance_defs.archive.planning import take_plan as plan_archive
+from maintenance_defs.archive.plans.planning import take_plan as plan_archive
 from maintenance_defs.control.archive import tables as archive_tables
 from maintenance_defs.control.retention import PlanRow
 from maintenance_defs.control.retention import tables as retention_tables

@@ -15,12 +15,13 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import make_url
 
-from maintenance_defs.archive import exporting, objects, returning
+from maintenance_defs.archive import objects
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.gate import Execution, execute
-from maintenance_defs.archive.planning import take_plan
+from maintenance_defs.archive.plans.planning import take_plan
+from maintenance_defs.archive.plans.recording import read_items
 from maintenance_defs.archive.reading import get
-from maintenance_defs.archive.recording import read_items
+from maintenance_defs.archive.units import exporting, returning
 from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import Archive

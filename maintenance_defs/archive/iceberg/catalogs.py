@@ -14,10 +14,10 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
-from maintenance_defs.archive.exporting import spool
 from maintenance_defs.archive.iceberg.files import PLACE, Place
 from maintenance_defs.archive.objects import open_archive_store
 from maintenance_defs.archive.reading.door import Door
+from maintenance_defs.archive.units.exporting import spool
 from maintenance_defs.core.archive import Iceberg
 from maintenance_defs.core.errors import DeclarationError, Refused
 

@@ -10,9 +10,9 @@ from datetime import timedelta
 
 from pyiceberg.table import Table
 
-from maintenance_defs.archive.expiring import READER_GRACE
 from maintenance_defs.archive.iceberg.catalogs import Opened
 from maintenance_defs.archive.iceberg.files import OWN_NAMES
+from maintenance_defs.archive.units.expiring import READER_GRACE
 
 LAST = chr(0x10FFFF)  # after every other character
 

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from maintenance_defs.archive.rows.columns import COMPANION, Column
-from maintenance_defs.archive.versions import JOINED
+from maintenance_defs.archive.units.versions import JOINED
 
 _DIGITS = {pa.int16(): 5, pa.int32(): 10, pa.int64(): 19}
 _DUCKDB = {

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from maintenance_defs.archive.cataloguing import Entry, require_catalogue
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.objects import open_archive_store
+from maintenance_defs.archive.units.cataloguing import Entry, require_catalogue
 from maintenance_defs.archive.values.blobs import load_value, spool, store_value
 from maintenance_defs.archive.values.expiring import expire
 from maintenance_defs.archive.values.judging import CHECK, HELD, SLIM, Stay, judge

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from maintenance_defs.archive.cataloguing import entry_id, remove_catalogue
-from maintenance_defs.archive.periods import read_periods
+from maintenance_defs.archive.plans.periods import read_periods
+from maintenance_defs.archive.units.cataloguing import entry_id, remove_catalogue
 from maintenance_defs.archive.values.judging import HELD
 from maintenance_defs.archive.values.survey import due, kept
 from maintenance_defs.control.archive import ValueRow, file_id

@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from maintenance_defs.archive.deciding import Lines, Only
-from maintenance_defs.archive.recording import Facts, facts_of, lacking_of, read_items, record_plan
+from maintenance_defs.archive.plans.deciding import Lines, Only
+from maintenance_defs.archive.plans.recording import Facts, facts_of, lacking_of, read_items, record_plan
 from maintenance_defs.archive.values.acting import carry_out
 from maintenance_defs.archive.values.giving import find_column_archive
 from maintenance_defs.archive.values.judging import CHECK, HELD, RESTORED, RUNNING, UNDATED, YOUNG

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from maintenance_defs.archive.cataloguing import Entry, write_catalogue
+from maintenance_defs.archive.units.cataloguing import Entry, write_catalogue
 from maintenance_defs.archive.values.source import Row, Source, sha256
 from maintenance_defs.core.archive import Catalogue
 from maintenance_defs.core.errors import MaintenanceError

@@ -12,7 +12,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from maintenance_defs.archive.periods import Periods, read_periods
+from maintenance_defs.archive.plans.periods import Periods, read_periods
 from maintenance_defs.archive.values.judging import (
     CHECK,
     HELD,

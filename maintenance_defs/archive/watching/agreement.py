@@ -13,10 +13,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from maintenance_defs.archive.cataloguing import count_catalogue, named_as
 from maintenance_defs.archive.declared import find_archive
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.health import Sign
+from maintenance_defs.archive.units.cataloguing import count_catalogue, named_as
+from maintenance_defs.archive.watching.health import Sign
 from maintenance_defs.control.archive import FileRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import Catalogue

@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from maintenance_defs.archive.deciding import Lines, Only, decide
 from maintenance_defs.archive.declared import find_archive
-from maintenance_defs.archive.recording import Facts, facts_of, lacking_of, record_plan
-from maintenance_defs.archive.survey import survey
+from maintenance_defs.archive.plans.deciding import Lines, Only, decide
+from maintenance_defs.archive.plans.recording import Facts, facts_of, lacking_of, record_plan
+from maintenance_defs.archive.plans.survey import survey
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention.lease import PlanRow
 from maintenance_defs.core.declaration import System

@@ -14,16 +14,16 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from maintenance_defs.archive.copies import comment_of
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.encryption import FileEncryption, decryption_for
-from maintenance_defs.archive.exporting import Work, spool
 from maintenance_defs.archive.iceberg import keep_up
 from maintenance_defs.archive.objects import fetch, open_archive_store
-from maintenance_defs.archive.registering import register_unit
 from maintenance_defs.archive.rows.columns import columns_of, read_columns
 from maintenance_defs.archive.rows.loading import load
 from maintenance_defs.archive.rows.opened import KeptFile
+from maintenance_defs.archive.units.copies import comment_of
+from maintenance_defs.archive.units.exporting import Work, spool
+from maintenance_defs.archive.units.registering import register_unit
 from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases.archiving import ArchiveDatabase

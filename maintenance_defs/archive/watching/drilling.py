@@ -16,10 +16,10 @@ from typing import Any
 
 from maintenance_defs.archive.declared import find_archive
 from maintenance_defs.archive.encryption import decryption_for
-from maintenance_defs.archive.exporting import Work, spool
 from maintenance_defs.archive.objects import fetch, open_archive_store
-from maintenance_defs.archive.returning import Restored, drill
 from maintenance_defs.archive.rows.kept import read_groups
+from maintenance_defs.archive.units.exporting import Work, spool
+from maintenance_defs.archive.units.returning import Restored, drill
 from maintenance_defs.control.archive import FileRow, UnitRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System

@@ -29,7 +29,8 @@ from maintenance_defs.archive.objects import (
     open_archive_store,
     put_once,
 )
-from maintenance_defs.archive.periods import Periods
+from maintenance_defs.archive.plans.periods import Periods
+from maintenance_defs.archive.plans.survey import Span, Survey, part_of, survey
 from maintenance_defs.archive.rows.digest import GroupStat, fingerprint, source_groups
 from maintenance_defs.archive.rows.export import Exported, export
 from maintenance_defs.archive.rows.indexing import read_index, write_index
@@ -37,8 +38,7 @@ from maintenance_defs.archive.rows.opened import KeptFile
 from maintenance_defs.archive.rows.part import Part
 from maintenance_defs.archive.rows.proof import Proof, differing_columns, prove, prove_file, total
 from maintenance_defs.archive.rows.row_ids import EXPIRED, write_expired
-from maintenance_defs.archive.survey import Span, Survey, part_of, survey
-from maintenance_defs.archive.versions import catalogued
+from maintenance_defs.archive.units.versions import catalogued
 from maintenance_defs.control.archive import FileRow, Group, UnitRow, file_id
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from maintenance_defs.archive.holding import parts_of, same_text
-from maintenance_defs.archive.periods import Periods, read_periods
+from maintenance_defs.archive.plans.periods import Periods, read_periods
 from maintenance_defs.archive.rows.columns import Column, read_columns
 from maintenance_defs.archive.rows.part import UNKNOWN, Join, Part, check_join, organisation_of, settled, within
 from maintenance_defs.control.retention import Hold

@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from maintenance_defs.archive.cataloguing import require_catalogue
-from maintenance_defs.archive.deciding import Lines
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.periods import Periods
+from maintenance_defs.archive.plans.deciding import Lines
+from maintenance_defs.archive.plans.periods import Periods
+from maintenance_defs.archive.units.cataloguing import require_catalogue
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention.lease import PlanRow

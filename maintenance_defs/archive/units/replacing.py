@@ -8,13 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from maintenance_defs.archive.encryption import decryption_for, encryption_for
-from maintenance_defs.archive.exporting import Work, spool
 from maintenance_defs.archive.objects import announced, content_key, fetch, footer_sha256, open_archive_store, put_once
 from maintenance_defs.archive.rows.indexing import read_index, write_index
 from maintenance_defs.archive.rows.opened import KeptFile
 from maintenance_defs.archive.rows.proof import prove_file
 from maintenance_defs.archive.rows.rewriting import rewrite
 from maintenance_defs.archive.rows.writing import Written
+from maintenance_defs.archive.units.exporting import Work, spool
 from maintenance_defs.control.archive import FileRow, Group, UnitRow, file_id
 
 LEASE_SECONDS = 900.0  # of one file: fetched, written again, stored, fetched back

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from maintenance_defs.archive.declared import find_archive
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.iceberg import compare
-from maintenance_defs.archive.months import how_to_retry
+from maintenance_defs.archive.units.months import how_to_retry
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import Archive
 from maintenance_defs.core.declaration import System

@@ -13,8 +13,8 @@ from datetime import datetime
 
 from maintenance_defs.archive.declared import find_archive
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.exporting import LEFT
-from maintenance_defs.archive.survey import survey
+from maintenance_defs.archive.plans.survey import survey
+from maintenance_defs.archive.units.exporting import LEFT
 from maintenance_defs.control.archive import FileRow, UnitRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow

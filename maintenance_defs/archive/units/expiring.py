@@ -16,12 +16,12 @@ from typing import Any
 
 from maintenance_defs.archive.cache import forget
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.exporting import Work
 from maintenance_defs.archive.holding import Holding, held_rows
 from maintenance_defs.archive.objects import open_archive_store
-from maintenance_defs.archive.registering import announce_unit
-from maintenance_defs.archive.replacing import LEASE_SECONDS, WRITTEN_AGAIN, write_again
-from maintenance_defs.archive.survey import Survey, survey
+from maintenance_defs.archive.plans.survey import Survey, survey
+from maintenance_defs.archive.units.exporting import Work
+from maintenance_defs.archive.units.registering import announce_unit
+from maintenance_defs.archive.units.replacing import LEASE_SECONDS, WRITTEN_AGAIN, write_again
 from maintenance_defs.control.archive import FileRow, Group, UnitRow
 from maintenance_defs.control.archive.files import EXPIRED_ROWS
 from maintenance_defs.core.errors import Busy, MaintenanceError, ObjectDamaged, Refused

@@ -15,15 +15,15 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection
 
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.exporting import Work, again, look, partition_of, scopes_of, spool
 from maintenance_defs.archive.objects import fetch, open_archive_store
-from maintenance_defs.archive.registering import register_unit
-from maintenance_defs.archive.replacing import write_again
+from maintenance_defs.archive.plans.survey import Survey, counted, part_of, survey
 from maintenance_defs.archive.rows.columns import read_columns
 from maintenance_defs.archive.rows.digest import Fingerprint, fingerprint
 from maintenance_defs.archive.rows.part import Part
 from maintenance_defs.archive.rows.row_ids import not_among, read_row_ids, write_kept
-from maintenance_defs.archive.survey import Survey, counted, part_of, survey
+from maintenance_defs.archive.units.exporting import Work, again, look, partition_of, scopes_of, spool
+from maintenance_defs.archive.units.registering import register_unit
+from maintenance_defs.archive.units.replacing import write_again
 from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.control.retention import Covering, Hold
 from maintenance_defs.core.errors import Refused

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from maintenance_defs.archive.periods import Periods
-from maintenance_defs.archive.survey import Span, Survey
+from maintenance_defs.archive.plans.periods import Periods
+from maintenance_defs.archive.plans.survey import Span, Survey
 from maintenance_defs.control.archive import FileRow, UnitRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import Covering

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from maintenance_defs.archive.cataloguing import Entry, entry_id, remove_catalogue, write_catalogue
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.exporting import Work
 from maintenance_defs.archive.iceberg import publish
+from maintenance_defs.archive.units.cataloguing import Entry, entry_id, remove_catalogue, write_catalogue
+from maintenance_defs.archive.units.exporting import Work
 from maintenance_defs.control.archive import FileRow, UnitRow
 
 
