@@ -230,7 +230,7 @@ def test_no_row_is_ever_in_a_working_file_unencrypted(world: LogWorld, monkeypat
 
     monkeypatch.setattr(Path, "unlink", unlink)
     for module, name in (("exporting", "put_once"), ("replacing", "put_once"), ("replacing", "prove_file")):
-        watched = import_module(f"maintenance_defs.archive.{module}")
+        watched = import_module(f"maintenance_defs.archive.units.{module}")
         act = getattr(watched, name)
         monkeypatch.setattr(watched, name, lambda *a, act=act, **k: (look(), act(*a, **k))[1])
     world.archived(400)

@@ -123,11 +123,12 @@ def test_table_without_a_time_column_is_refused(pg_database: str) -> None:
 
 
 MEMORY = """
-import resource, sys
+import sys
 from pathlib import Path
 from tests.archive.rounds import archive
+from tests.support.peak import peak_mib
 archive(sys.argv[1], "log", Path(sys.argv[2]), sort=["id"], organisation="org")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(peak_mib()))
 """
 
 

@@ -274,17 +274,17 @@ def test_a_big_table_is_queried_in_bounded_memory(world: World) -> None:  # A17
     )
     world.remove("2025-10")
     program = f"""
-import resource
 from pathlib import Path
 from maintenance_defs.archive.reading import query
 from maintenance_defs.control.home import Home
 from tests.archive.reading_world import declared
+from tests.support.peak import peak_mib
 home = Home(Path({str(world.home.path)!r}), {{"DB": {world.url!r}, "STORE": {str(world.files)!r}}})
 count = 0
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_mib()
 for batch in query(home, [declared()], "SELECT * FROM execution_log_all ORDER BY message", memory_limit="300MB"):
     count += batch.num_rows
-print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print(count, int(peak_mib() - before))
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -12,31 +11,32 @@ import pytest
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.values import carry_out, survey_values
 from tests.archive.values_world import AS_OF, NAME, World
+from tests.support.peak import peak_mib
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.archive.values_child"])
-ROOM = 96 << 10  # KiB: a group of 32 MB as text, as bytes and packed
+ROOM = 96  # MiB: a group of 32 MB as text, as bytes and packed
 
 
 def archive_all(url: str, folder: str, answer: Connection) -> None:
     """Plan and act as a run does, batch by batch; tells outcomes and the memory it took above what it began with."""
     world = World(url, Path(folder))
-    began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = peak_mib()
     with archive_database(world.system, world.home).snapshot() as snapshot:
         batches = list(survey_values(snapshot, world.system, NAME, world.archive, world.home, AS_OF).items)
     outcomes: dict[str, int] = {}
     for batch in batches:
         for one in carry_out(world.system, NAME, world.archive, world.home, batch, AS_OF):
             outcomes[one.outcome] = outcomes.get(one.outcome, 0) + 1
-    answer.send((outcomes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began))
+    answer.send((outcomes, peak_mib() - began))
 
 
-def archived(world: World) -> tuple[dict[str, int], int]:
+def archived(world: World) -> tuple[dict[str, int], float]:
     mine, theirs = PROCESSES.Pipe()
     child = PROCESSES.Process(target=archive_all, args=(world.url, str(world.folder), theirs))
     child.start()
     theirs.close()
-    found: tuple[dict[str, int], int] = mine.recv()
+    found: tuple[dict[str, int], float] = mine.recv()
     child.join()
     assert child.exitcode == 0
     return found
@@ -46,9 +46,9 @@ def archived(world: World) -> tuple[dict[str, int], int]:
 def test_many_values_are_archived_in_bounded_memory(pg_database: str, tmp_path: Path, count: int) -> None:
     world = World(pg_database, tmp_path).schema()
     world.jobs(count, 600)
-    outcomes, kib = archived(world)
+    outcomes, mib = archived(world)
     assert outcomes == {"set": count}
-    assert kib < ROOM
+    assert mib < ROOM
     assert world.stays() == {"slim": count}
     assert world.sql("SELECT count(*) FROM job_result_archives") == [(count,)]
     assert len(world.keys()) == count
@@ -58,6 +58,6 @@ def test_large_values_are_held_a_few_at_a_time(pg_database: str, tmp_path: Path)
     """300 MB of results of 3 MB each."""
     world = World(pg_database, tmp_path).schema()
     world.jobs(100, 3_000_000)
-    outcomes, kib = archived(world)
+    outcomes, mib = archived(world)
     assert outcomes == {"set": 100}
-    assert kib < 2 * ROOM
+    assert mib < 2 * ROOM

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 WORK = """
-import json, resource, sqlite3, sys, uuid
+import json, sqlite3, sys, uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from maintenance_defs.core.parquet import write_sorted
 from maintenance_defs.core.schemas import INVENTORY
 from maintenance_defs.reconcile.orphan_diff import take_orphan_diff
 from maintenance_defs.reconcile.references import take_references
+from tests.support.peak import peak_mib
 
 folder, rows = Path(sys.argv[1]), int(sys.argv[2])
 with sqlite3.connect(folder / "rows.db") as db:
@@ -55,7 +56,7 @@ references = take_references(system, home, run_id="run")
 diff = take_orphan_diff(system, home, run_id="run")
 print(json.dumps({"references": references.row_count, "verdict": diff.verdict, "reason": diff.reason,
     "items": diff.evidence["stores"]["files"]["counts"], "rows": diff.evidence["rows"],
-    "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    "peak_mib": peak_mib()}))
 """
 
 
@@ -65,8 +66,9 @@ print(json.dumps({"references": references.row_count, "verdict": diff.verdict, "
 )
 def test_millions_of_keys_on_both_sides_fit_into_fixed_memory(tmp_path: Path, rows: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", WORK, str(tmp_path), str(rows)], capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", WORK, str(tmp_path), str(rows)], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
     found = json.loads(done.stdout)
     assert found["references"] == rows - rows // 1000
     assert found["items"]["orphan_candidate"] == rows // 1000
