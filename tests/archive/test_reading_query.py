@@ -281,6 +281,7 @@ from tests.archive.reading_world import declared
 from tests.support.peak import peak_mib
 home = Home(Path({str(world.home.path)!r}), {{"DB": {world.url!r}, "STORE": {str(world.files)!r}}})
 count = 0
+list(query(home, [declared()], "SELECT * FROM execution_log_all LIMIT 1"))  # whatever is loaded once
 before = peak_mib()
 for batch in query(home, [declared()], "SELECT * FROM execution_log_all ORDER BY message", memory_limit="300MB"):
     count += batch.num_rows
