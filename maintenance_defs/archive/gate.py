@@ -313,9 +313,13 @@ def _intent(unit: int, step: int, line: Line, archive: AnyArchive) -> Intent:
 
 
 def _left(work: Work, found: Survey, line: Line) -> UnitRow:
-    """The unit of a span that is not in its table any more: an earlier run's."""
+    """The unit of a span that is not in its table any more: an earlier run's, be it that it got no further than the
+    detach."""
     for unit in reversed(work.home.control.archive.units(work.system.name, work.name)):
-        if (unit.source, unit.lower, unit.upper) == (found.source, line["lower"], line["upper"]) and unit.left_at:
+        if (unit.source, unit.lower, unit.upper) != (found.source, line["lower"], line["upper"]):
+            continue
+        cut_off = unit.method == "partition" and unit.state == "catalogued" and unit.relation == line["relation"]
+        if unit.left_at or cut_off:
             return unit
     raise Refused("changed", f"{line['relation']} {line['label']} is not there as it was planned. Nothing was done.")
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from maintenance_defs.archive.units import returning
+from maintenance_defs.archive.gate import execute
+from maintenance_defs.archive.units import leaving, returning
 from maintenance_defs.archive.units.returning import into_place, put_back
 from maintenance_defs.control.archive import ArchiveState
+from maintenance_defs.control.archive.tables import unit as unit_table
+from maintenance_defs.control.retention.tables import plan as plan_table
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases.embedded import EmbeddedPostgres
 from tests.archive.life_world import Killed, LifeWorld
@@ -128,3 +132,25 @@ def test_rows_that_a_backup_brings_back_are_not_archived_twice(tmp_path: Path, s
 def copy(source: Path, target: Path) -> None:
     """With owners, which a server insists on."""
     subprocess.run(["cp", "-a", source, target], check=True)
+
+
+@pytest.mark.parametrize("keep", ["forever", "365 d"])
+def test_a_month_that_was_cut_off_right_after_its_detach_goes_on_with_the_same_plan(
+    tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch, keep: str
+) -> None:
+    """I118, V4: out of its table and nowhere recorded as such; consent is still there, so nobody has to plan again."""
+    world = LogWorld(tmp_path, pg_database, {"keep": keep})
+    run(pg_database, FILL.format(rows=40))
+    plan = world.plan(COLD)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(leaving, "park", dying(True, leaving.park))
+        world.apply(COLD, plan)
+    assert [unit.state for unit in world.units()] == ["catalogued"]
+    assert rows(pg_database, "SELECT count(*) FROM logs") == [(0,)]
+    with world.home.control._engine.begin() as connection:  # the lease of the dead is over
+        connection.execute(plan_table.update().values(lease_until=datetime(2020, 1, 1, tzinfo=UTC)))
+        connection.execute(unit_table.update().values(lease_until=datetime(2020, 1, 1, tzinfo=UTC)))
+    done = execute(world.system, plan.id, world.home, run_id="again")
+    assert (done.state, set(done.counts)) == ("done", {"deleted"}), done.problems
+    assert [unit.state for unit in world.units()] == ["removed"]
+    assert len(world.read()) == 40
