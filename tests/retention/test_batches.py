@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,8 +15,10 @@ import pytest
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow
-from maintenance_defs.retention.batches import Work, open_work
+from maintenance_defs.retention.batches import Step, Work, open_work
 from maintenance_defs.retention.choosing import STEPS, STEPS_FILE
+from maintenance_defs.retention.verifying import Look, _why_not
+from maintenance_defs.stores.base import ObjectFacts
 
 UNITS, NOON = 30_000, datetime(2025, 6, 15, 12, tzinfo=UTC)
 
@@ -89,3 +93,17 @@ def test_what_an_earlier_attempt_settled_is_not_done_again(plan: tuple[Home, Pla
         assert work.counts() == {
             "deleted": 3, "failed": 1, "not_reached": 4, "skipped_kept": 1, "skipped_referenced": 1,
         }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("differs", "outcome"),
+    [({}, None), ({"etag": "e2"}, "skipped_changed"), ({"size_bytes": 8}, "skipped_changed"),
+     ({"modified_at": NOON.replace(minute=1)}, "skipped_changed"), ({"etag": None}, "skipped_changed")],
+)  # fmt: skip
+def test_an_object_is_the_planned_one_in_size_time_and_etag(differs: dict[str, Any], outcome: str | None) -> None:
+    """B07: before the act begins; another content of the same length within the same second has another ETag."""
+    step = Step(0, 0, 0, "delete", "files", "a/b", 7, NOON, "e1", None, None, None, "orphan", None)
+    look = Look({})
+    look.seen["files", "a/b"] = replace(ObjectFacts("a/b", 7, NOON, "e1"), **differs)
+    found = _why_not(step, {step.identity: None}, {}, {}, None, look)
+    assert (found and found[0]) == outcome

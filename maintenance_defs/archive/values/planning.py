@@ -52,7 +52,7 @@ def take_values_plan(
     only: Only | None = None,
     clock: Callable[[], datetime] = _utc_now,
 ) -> PlanRow:
-    """As archive.planning.take_plan, for an archived column."""
+    """As archive.plans.planning.take_plan, for an archived column."""
     archive = find_column_archive(system, name)
 
     def prepare(snapshot: PostgresSnapshot, at: datetime, folder: Path) -> tuple[Lines, Facts]:
