@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,8 +13,10 @@ import duckdb
 
 from maintenance_defs.core import near_miss
 from maintenance_defs.core.errors import ArtefactError
+from maintenance_defs.core.quantities import parse_size
 
 MEMORY_LIMIT = "512MB"
+THREAD_BYTES = 256_000_000  # of the limit, for each thread: with less, sorts of wide rows fail instead of spilling
 
 
 @contextmanager
@@ -25,10 +28,17 @@ def calculator(temporary: Path, memory_limit: str = MEMORY_LIMIT) -> Iterator[du
         con.execute("SET autoload_known_extensions = false")
         con.execute("SET preserve_insertion_order = false")  # lets COPY and INSERT stream
         con.execute("SET TimeZone = 'UTC'")
-        con.execute(f"SET memory_limit = {literal(memory_limit)}")
+        limit_memory(con, memory_limit)
         con.execute(f"SET temp_directory = {literal(str(temporary))}")
         near_miss.install(con)
         yield con
+
+
+def limit_memory(con: duckdb.DuckDBPyConnection, memory_limit: str) -> None:
+    """Hold the connection to a limit such as `512MB`, with as many threads as can work within it."""
+    threads = max(1, min(os.cpu_count() or 1, parse_size(memory_limit) // THREAD_BYTES))
+    con.execute(f"SET memory_limit = {literal(memory_limit)}")
+    con.execute(f"SET threads = {threads}")
 
 
 def one(con: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any] | None = None) -> tuple[Any, ...]:

@@ -29,7 +29,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import SourceUnavailable
 from maintenance_defs.databases.statements import quote
-from maintenance_defs.reconcile.calculator import instant, literal
+from maintenance_defs.reconcile.calculator import instant, limit_memory, literal
 
 MEMORY_LIMIT = "1GB"
 ALL = "_all"
@@ -106,7 +106,7 @@ def _connected(folder: Path, memory_limit: str, *, spills: bool) -> Iterator[duc
         con.execute("SET autoload_known_extensions = false")
         con.execute("SET TimeZone = 'UTC'")
         con.execute("SET preserve_insertion_order = false")  # lets more of a query stream
-        con.execute(f"SET memory_limit = {literal(memory_limit)}")
+        limit_memory(con, memory_limit)
         con.execute(f"SET temp_directory = {literal(folder / 'spill' if spills else '')}")
         yield con
 

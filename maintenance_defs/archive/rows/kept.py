@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from maintenance_defs.reconcile.calculator import calculator, literal
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-THREADS = 4  # more would read faster, and hold more
 FEW_ROWS = 4096
 
 
@@ -91,7 +89,8 @@ def reader(kept: KeptFile) -> Iterator[duckdb.DuckDBPyConnection]:
     # Each thread holds a few copies of a row group. Groups with so few rows were closed for their size (GROUP_BYTES).
     large_rows = found.num_row_groups > 1 and found.num_rows / found.num_row_groups < FEW_ROWS
     with tempfile.TemporaryDirectory(prefix="maintenance-kept-") as temporary, calculator(Path(temporary)) as con:
-        con.execute(f"SET threads = {1 if large_rows else min(os.cpu_count() or 1, THREADS)}")
+        if large_rows:
+            con.execute("SET threads = 1")
         yield con
 
 
