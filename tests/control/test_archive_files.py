@@ -52,6 +52,20 @@ def states(control: Control) -> dict[str, str]:
     return {file.key: file.state for file in files}
 
 
+def test_a_file_of_an_export_that_was_broken_off_is_not_live_beside_the_next(control: Control, live: FileRow) -> None:
+    """V6: it came out the same again, the run was killed, a row was added, and the same generation was exported anew:
+    both files were live, and their rows counted twice."""
+    state = control.archive
+    again = replace(state.advance("u", "me", "planned", generation=1), state="planned")
+    same, more = replace(live, generation=1), replace(row("logs/more", "b" * 64), generation=1)
+    state.store_files(again, "me", [same], [group(same, "a"), group(same, "b")])
+    state.store_files(again, "me", [more], [group(more, "a"), group(more, "b")])
+    assert states(control) == {"logs/old": "live", "logs/more": "stored"}  # readers see the earlier one until then
+    state.publish_files(again, "me", entries(more, 4))
+    assert states(control) == {"logs/old": "superseded", "logs/more": "live"}
+    assert [file.key for file, _ in state.find_value("app", "logs", "job-0")] == ["logs/more"]
+
+
 def test_an_announced_file_is_known_and_nobody_reads_it(control: Control, live: FileRow) -> None:  # V4 V6
     new = row("logs/new", "b" * 64)
     control.archive.announce_file(new)

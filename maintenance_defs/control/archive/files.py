@@ -104,6 +104,9 @@ class Files(Part):
                     connection.execute(file.delete().where(mine, file.c.id == one.id))
             ended = {"state": "superseded", "ended_at": self._clock(), "ended_why": "an export that was broken off"}
             connection.execute(file.update().where(mine).values(**ended))
+            # What an export of this generation left live that was broken off before its end is not of this one.
+            ours = sa.and_(file.c.unit_id == unit.id, file.c.state == "live", file.c.generation == unit.generation)
+            connection.execute(file.update().where(ours).values(generation=unit.generation - 1))
             held = list(held)
             for one in files:
                 same = (file.c.system == one.system, file.c.store == one.store, file.c.key_hash == key_hash(one.key))
