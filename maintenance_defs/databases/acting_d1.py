@@ -193,7 +193,10 @@ class D1Session:
         permitted, asked = predicate or ("1", [])
         these, parameters = condition("sqlite", target.ids, row_ids)
         ids, row = code_of([column.text for column in target.ids]), _row_code(target)
-        return Statement(f"SELECT {ids}, {row}, {permitted} FROM {target.sql} WHERE {these}", [*asked, *parameters])
+        return Statement(
+            f"SELECT {ids} AS ids, {row} AS code, {permitted} AS may FROM {target.sql} WHERE {these}",
+            [*asked, *parameters],
+        )
 
     def _rows(self, target: Target, row_ids: Sequence[str], answer: Answer) -> dict[str, list[tuple[RowImage, bool]]]:
         names = [column.name for column in target.columns]
@@ -246,7 +249,7 @@ class D1Session:
         statements = [
             Statement(
                 f"{verb} WHERE {these} AND {_row_code(target)} IN (SELECT value FROM json_each(?)) AND {permitted} "
-                f"RETURNING {ids}",
+                f"RETURNING {ids} AS ids",
                 [*new, *parameters, same, *also],
             ),
             self._look(target, row_ids, predicate),
@@ -276,7 +279,7 @@ class D1Session:
         took = " AND ".join(f"{quote(name)} IS {sql}" for name, (sql, _) in zip(values, spoken, strict=True))
         new = [value for _, some in spoken for value in some]
         ids = code_of([column.text for column in target.ids])
-        return Statement(f"SELECT {ids}, {took} FROM {target.sql} WHERE {these}", [*new, *parameters])
+        return Statement(f"SELECT {ids} AS ids, {took} AS took FROM {target.sql} WHERE {these}", [*new, *parameters])
 
     def _took(self, target: Target, row_ids: Sequence[str], answer: Answer) -> dict[str, bool]:
         asked = by_texts(row_ids, len(target.ids))

@@ -29,8 +29,8 @@ from maintenance_defs.databases.d1_values import NotUtf8, code_of, codes, said, 
 from maintenance_defs.databases.sqlite import SqliteSnapshot, text_of
 from maintenance_defs.databases.statements import quote
 
-PAGE_ROWS = 5_000
-PAGE_BYTES = 8 * 2**20  # of one answer, as codes; one row more where it is larger
+PAGE_ROWS = 20_000
+PAGE_BYTES = 16 * 2**20  # of one answer, as codes; one row more where it is larger
 LEAST_BYTES = 2**16  # of one table in the first request, however many tables there are
 ATTEMPTS = 5
 CLOCK = Statement("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")
@@ -213,7 +213,7 @@ class _Copy:
             where = f" WHERE ({', '.join(table.key)}) > ({', '.join(sql for sql, _ in spoken)})"
             parameters = [value for _, some in spoken for value in some]
         return Statement(
-            f"SELECT code, {code_of(named)}, n FROM (\n"
+            f"SELECT code, {code_of(named)} AS last, n FROM (\n"
             f"SELECT *, count(*) OVER () AS n, sum(length(code)) OVER (ORDER BY {order} "
             f"ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) - length(code) AS used FROM (\n"
             f"SELECT {table.codes} AS code, {keys} FROM {quote(table.name)}{where} "
