@@ -27,7 +27,8 @@ API = "https://api.cloudflare.com/client/v4"
 WAIT_SECONDS = 45.0  # for an answer: Cloudflare ends a request after 30 s
 SETTLED_SECONDS = 35.0  # so long after it was sent, what a lost request did is there to be seen
 TRIES = 6
-LONGEST_PAUSE_SECONDS = 60.0
+READ_PATIENCE_SECONDS = 330.0  # together, between tries: who asks too often is kept out for five minutes
+CHANGE_PATIENCE_SECONDS = 20.0  # what was verified before a change must not grow old
 MAX_STATEMENT_BYTES = 100_000
 MAX_PARAMETERS = 100
 MAX_ANSWER_BYTES = 64 * 2**20  # ours; asked for are pages of a few MB
@@ -111,7 +112,7 @@ class D1Client:
 
         Raises D1Refused when nothing was done, D1Unsure when nobody knows, SourceUnavailable when it was not taken.
         """
-        return self._repeated(lambda: self._run(statements, "changed"))
+        return self._repeated(lambda: self._run(statements, "changed"), CHANGE_PATIENCE_SECONDS)
 
     def bookmark(self) -> str:
         """Where the database stands: another word after every change."""
@@ -134,12 +135,16 @@ class D1Client:
         """Wait until what the request did can be seen."""
         self.pause(max(0.0, unsure.sent_at + SETTLED_SECONDS - time.monotonic()))
 
-    def _repeated(self, ask: Callable[[], T]) -> T:
+    def _repeated(self, ask: Callable[[], T], patience: float = READ_PATIENCE_SECONDS) -> T:
         for attempt in range(1, TRIES):
             try:
                 return ask()
             except _Again as error:
-                self.pause(error.seconds(attempt))
+                seconds = error.seconds(attempt)
+                if seconds > patience:
+                    raise
+                patience -= seconds
+                self.pause(seconds)
         return ask()
 
     def _run(self, statements: Sequence[Statement], done: str) -> list[Answer]:
@@ -239,5 +244,5 @@ class _Again(SourceUnavailable):
     def seconds(self, attempt: int) -> float:
         """How long to wait."""
         if self._after.isdigit():
-            return min(float(self._after), LONGEST_PAUSE_SECONDS)
-        return min(0.5 * float(2**attempt), LONGEST_PAUSE_SECONDS)
+            return float(self._after)
+        return 0.5 * float(2**attempt)

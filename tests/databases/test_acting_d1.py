@@ -22,8 +22,14 @@ LOST = ["500", "500 after", "cut", "cut after", "truncated", "shape", "html", "s
 
 
 @pytest.fixture
-def d1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[D1]:
-    monkeypatch.setattr(d1_http.D1Client, "pause", lambda self, seconds: None)
+def pauses() -> list[float]:
+    """The seconds that were waited, in tests: not at all."""
+    return []
+
+
+@pytest.fixture
+def d1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pauses: list[float]) -> Iterator[D1]:
+    monkeypatch.setattr(d1_http.D1Client, "pause", lambda self, seconds: pauses.append(seconds))
     monkeypatch.setattr(d1_http, "WAIT_SECONDS", 0.8)
     with d1_server(tmp_path / "live.db") as made:
         made.only = writes
@@ -103,7 +109,9 @@ def test_row_that_changes_between_the_look_and_the_act_stays(d1: D1, kind: str) 
 
 
 @pytest.mark.parametrize("fault", LOST)
-def test_deletion_whose_answer_is_lost_is_looked_at_and_never_sent_again(d1: D1, fault: str) -> None:
+def test_deletion_whose_answer_is_lost_is_looked_at_and_never_sent_again(
+    d1: D1, fault: str, pauses: list[float]
+) -> None:
     execute(d1, *THREE)
     acting = open_acting_database(d1.url)
     images = seen(acting, "a", "b")
@@ -114,6 +122,7 @@ def test_deletion_whose_answer_is_lost_is_looked_at_and_never_sent_again(d1: D1,
     assert [one.outcome for one in done] == [expected, expected]
     assert ("a" in left) == (fault in ("500", "cut", "html"))
     assert all("not known" in str(one.detail) for one in done)
+    assert max(pauses) > 30  # by then, Cloudflare says, the request is over
     assert changes(d1) == 1
 
 
@@ -157,6 +166,20 @@ def test_change_that_was_not_taken_is_sent_again(d1: D1) -> None:
     images = seen(acting, "a")
     d1.faults = ["429", "429"]
     assert [one.outcome for one in acting.delete("t", ["id"], images, "1", {})] == ["deleted"]
+
+
+def test_change_does_not_wait_until_what_was_verified_is_old(d1: D1, pauses: list[float]) -> None:
+    execute(d1, *THREE)
+    acting = open_acting_database(d1.url)
+    images = seen(acting, "a")
+    d1.faults = ["429 300"]
+    with pytest.raises(SourceUnavailable, match="Nothing was changed") as caught:
+        acting.delete("t", ["id"], images, "1", {})
+    assert caught.value.transient
+    assert pauses == []
+    d1.only, d1.faults = (lambda _: True), ["429 300"]
+    assert len(seen(acting, "a")) == 1  # who reads may wait
+    assert pauses == [300.0]
 
 
 def test_database_that_cannot_be_looked_at_afterwards_is_said(d1: D1) -> None:

@@ -108,8 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
             d1.before = None
             hook()
         fault = d1.faults.pop(0) if d1.faults and d1.only(statements) else ""
-        if fault == "429":
-            return self._fail(429, 971, "rate limited", {"Retry-After": "0"})
+        if fault.startswith("429"):
+            return self._fail(429, 971, "rate limited", {"Retry-After": fault[3:].strip() or "0"})
         if fault in ("500", "html", "cut"):
             return self._answer_badly(fault)
         if writes(statements) and not d1.tokens[self.headers["Authorization"].removeprefix("Bearer ")]:
@@ -123,8 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._say(200, {"result": result, "success": True, "errors": [], "messages": []})
 
     def _answer_badly(self, fault: str, result: Any = None) -> None:
-        """429 500 html cut: before anything is done. After it: `500 after`, `cut after`, `slow after`, `truncated`,
-        `shape`, `replica`, `fewer`, `none`."""
+        """Before anything is done: `429 <seconds>`, `500`, `html`, `cut`. After it: `500 after`, `cut after`,
+        `slow after`, `truncated`, `shape`, `replica`, `fewer`, `none`.
+        """
         match fault:
             case "500" | "500 after":
                 self._fail(500, 7500, "internal error")
