@@ -18,7 +18,7 @@ THREE = (
     "CREATE TABLE t (id text PRIMARY KEY, k text, n int)",
     "INSERT INTO t VALUES ('a','x',1), ('b','y',2), ('c','z',3)",
 )
-LOST = ["500", "500 after", "cut", "cut after", "truncated", "shape", "html", "slow after"]
+LOST = ["500", "500 after", "cut", "cut after", "truncated", "shape", "html", "slow after", "ragged"]
 
 
 @pytest.fixture
@@ -203,21 +203,23 @@ def test_statements_keep_to_the_limits_with_many_and_with_large_rows(d1: D1) -> 
     execute(
         d1,
         f"CREATE TABLE t (id INTEGER PRIMARY KEY, {columns})",
-        "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g LIMIT 450) "
+        "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g LIMIT 205) "
         "INSERT INTO t (id, some_column_3) SELECT n, printf('%.*c', n * 10, 'é') FROM g",
         "UPDATE t SET some_column_5 = printf('%.*c', 400000, 'x') WHERE id IN (7, 8, 9)",
     )
     acting = open_acting_database(d1.url)
-    before = execute(d1, "SELECT * FROM t ORDER BY id")
-    images = seen(acting, *map(str, range(1, 451)))
-    new = {str(n): {"some_column_1": f"text {n}"} for n in range(1, 451)}
-    done = acting.update("t", ["id"], images[:40], "1", {}, new)
+    before = execute(d1, "SELECT * FROM t WHERE id < 12 ORDER BY id")
+    images = seen(acting, *map(str, range(1, 206)))
+    new = {str(n): {"some_column_1": "text"} for n in range(1, 206)}
+    done = acting.update("t", ["id"], images[:11], "1", {}, new)
     assert {one.outcome for one in done} == {"set"}
-    back = acting.revert(images[:40], [one.after for one in done if one.after is not None])
+    back = acting.revert(images[:11], [one.after for one in done if one.after is not None])
     assert {one.outcome for one in back} == {"restored"}
     assert {one.outcome for one in acting.delete("t", ["id"], images, "1", {})} == {"deleted"}
-    assert {one.outcome for one in acting.restore(images)} == {"restored"}
+    assert {one.outcome for one in acting.restore(images[:11])} == {"restored"}
     assert execute(d1, "SELECT * FROM t ORDER BY id") == before
+    sent = [value for asked in d1.asked for one in asked for value in one["params"]]
+    assert max(map(len, sent)) < 1_000_000
 
 
 def test_foreign_keys_cascades_and_triggers_are_d1s(d1: D1) -> None:

@@ -124,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer_badly(self, fault: str, result: Any = None) -> None:
         """Before anything is done: `429 <seconds>`, `500`, `html`, `cut`. After it: `500 after`, `cut after`,
-        `slow after`, `truncated`, `shape`, `replica`, `fewer`, `none`.
+        `slow after`, `truncated`, `shape`, `ragged`, `replica`, `fewer`, `none`.
         """
         match fault:
             case "500" | "500 after":
@@ -149,6 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
             case "fewer":
                 for one in result:
                     one["results"]["rows"] = one["results"]["rows"][:-1]
+                self._say(200, {"result": result, "success": True})
+            case "ragged":
+                for one in result:
+                    one["results"]["rows"] = [row[:-1] for row in one["results"]["rows"]] or [[]]
                 self._say(200, {"result": result, "success": True})
             case "none":
                 for one in result:
