@@ -47,6 +47,8 @@ class Database(Declared):
 
     url_env: EnvName
     write_url_env: EnvName | None = None  # a role that may change rows; reports never see it. `url_env` where absent
+    token_env: EnvName | None = None  # d1:// only: a token with the right to read
+    write_token_env: EnvName | None = None  # one with the right to edit; `token_env` where absent
 
 
 class Scope(Declared):

@@ -16,6 +16,7 @@ from sqlalchemy import make_url
 
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases import open_database
+from maintenance_defs.databases.d1 import D1Database
 
 LOCK_SECONDS = 10.0  # an application that holds a row longer keeps it: the row is tried again next time
 STATEMENT_SECONDS = 60.0
@@ -74,7 +75,8 @@ class Script(Protocol):
 class ActingDatabase(Protocol):
     """A database opened for acting. Every call is one transaction on a connection of its own.
 
-    PostgreSQL: the role needs SELECT, UPDATE (for the locks) and DELETE or INSERT, and must see every row.
+    D1 takes larger calls in several transactions, each with its own part of the rows. PostgreSQL: the role needs
+    SELECT, UPDATE (for the locks) and DELETE or INSERT, and must see every row.
     All raise SourceUnavailable when the database, table or a column cannot be reached, and Refused for what is no
     table of rows, an id that several rows share, and for schema `storage` (F12); then nothing was changed.
     """
@@ -137,18 +139,21 @@ def open_acting_database(
 ) -> ActingDatabase:
     """The database of a URL, for changing rows; connects to nothing yet.
 
-    Raises Refused("cannot_act") for anything but PostgreSQL and SQLite, SourceUnavailable for no URL.
+    Raises Refused("cannot_act") for anything but PostgreSQL, SQLite and D1, SourceUnavailable for no URL.
     """
+    from maintenance_defs.databases.acting_d1 import ActingD1
     from maintenance_defs.databases.acting_postgres import ActingPostgres
     from maintenance_defs.databases.acting_sqlite import ActingSqlite
 
     reading = open_database(url)
+    if isinstance(reading, D1Database):
+        return ActingD1(reading)
     if reading.dialect == "postgresql":
         return ActingPostgres(url, lock_seconds, statement_seconds)
     if reading.dialect == "sqlite":
         return ActingSqlite(Path(str(make_url(url).database)), lock_seconds, statement_seconds)
     raise Refused(
         "cannot_act",
-        f"rows of {reading.display_url} can be read, not changed: only PostgreSQL and SQLite have what a safe change "
-        f"needs. Nothing was changed; leave `rows` out of the policy's act.",
+        f"rows of {reading.display_url} can be read, not changed: only PostgreSQL, SQLite and D1 have what a safe "
+        f"change needs. Nothing was changed; leave `rows` out of the policy's act.",
     )

@@ -261,6 +261,8 @@ def _seen_after(
     now, permitted = rows[0]
     if took is None and not permitted:
         return RowDone(before.row_id, "skipped_kept", "the predicate no longer holds", before)
+    if took is None and (changed := differing(before, now)):
+        return RowDone(before.row_id, "skipped_changed", f"changed since it was seen: {', '.join(changed)}", before)
     if values is None or took is None or (not took and not differing(before, now)):
         return RowDone(before.row_id, "failed", "a trigger or rule left the row as it was, without an error", before)
     detail = None if took else "a trigger wrote other values than these"

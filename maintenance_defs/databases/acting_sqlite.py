@@ -181,29 +181,10 @@ class SqliteSession:
         self._connection.execute(sql)
 
     def target(self, table: str, id_columns: Sequence[str]) -> Target:
-        schema, name = name_parts(table)
-        columns = self.texts(COLUMNS, (name,)) if schema in (None, "main") else []
-        if not columns or name.lower().startswith("sqlite_"):
-            raise SourceUnavailable(f"there is no table {table!r} whose rows can be changed. Nothing was changed.")
-        types = {column: declared for column, declared, _ in columns}
-        spelled = {column.lower(): column for column in types}
-        unknown = [column for column in id_columns if column.lower() not in spelled]
-        if unknown or not id_columns:
-            what = ", ".join(unknown) or "to tell its rows by"
-            raise SourceUnavailable(f"table {table} has no column {what}. Nothing was changed.")
-        names = [spelled[column.lower()] for column in id_columns]
-        return Target(
-            table,
-            quote(name),
-            tuple(Column(c, declared, EXACT.format(quote(c)), hidden in GENERATED) for c, declared, hidden in columns),
-            tuple(names),
-            tuple(IdColumn(quote(c), types[c], f"CAST({quote(c)} AS TEXT)") for c in names),
-        )
+        return sqlite_target(self.texts, table, id_columns)
 
     def predicate(self, where: str, parameters: Mapping[str, Any]) -> tuple[str, list[Any]]:
-        values = {name: bound(value) for name, value in parameters.items()}
-        sql, used = for_driver(f"SELECT (({where}\n) IS TRUE)", values, "qmark")
-        return sql[len("SELECT ") :], list(used)
+        return sqlite_predicate(where, parameters)
 
     def these(self, target: Target, row_ids: Sequence[str]) -> tuple[str, list[Any]]:
         """The condition that is true for these rows, and its parameters."""
@@ -223,7 +204,7 @@ class SqliteSession:
                 values = list(map(_exact, row[width:-1:2], row[width + 1 : -1 : 2]))
                 texts = {name: text for name, (text, _) in zip(names, values, strict=True)}
                 types = {name: kind for name, (_, kind) in zip(names, values, strict=True)}
-                yield _id_texts(row[:width]), texts, types, row[-1]
+                yield id_texts(row[:width]), texts, types, row[-1]
 
         return Looked(acting_rows.by_row_id(target, row_ids, exact()))
 
@@ -249,31 +230,31 @@ class SqliteSession:
         sql = f"DELETE FROM {target.sql} WHERE {these} AND {predicate[0]} RETURNING {ids}"
         rows = self._connection.execute(sql, [*parameters, *predicate[1]]).fetchall()
         asked = by_texts(row_ids, len(target.ids))
-        return {asked[texts]: True for texts in map(_id_texts, rows) if texts in asked}
+        return {asked[texts]: True for texts in map(id_texts, rows) if texts in asked}
 
     def update(
         self, target: Target, row_ids: Sequence[str], predicate: Any, values: Mapping[str, Any]
     ) -> dict[str, bool]:
         these, parameters = self.these(target, row_ids)
         permitted, also = predicate or ("1", [])
-        new = [_stored(value) for value in values.values()]
+        new = [stored(value) for value in values.values()]
         sets = ", ".join(f"{quote(name)} = ?" for name in values)
         ids = ", ".join(column.text for column in target.ids)
         sql = f"UPDATE {target.sql} SET {sets} WHERE {these} AND {permitted} RETURNING {ids}"
         changed = self._connection.execute(sql, [*new, *parameters, *also]).fetchall()
         has = self.has(target, row_ids, values)  # afterwards: RETURNING is written before the triggers that follow
         asked = by_texts(row_ids, len(target.ids))
-        rows = [asked[texts] for row in changed if (texts := _id_texts(row)) in asked]
+        rows = [asked[texts] for row in changed if (texts := id_texts(row)) in asked]
         return {row_id: has.get(row_id, False) for row_id in rows}
 
     def has(self, target: Target, row_ids: Sequence[str], values: Mapping[str, Any]) -> dict[str, bool]:
         these, parameters = self.these(target, row_ids)
         ids = ", ".join(column.text for column in target.ids)
         took = " AND ".join(f"{quote(name)} IS ?" for name in values)
-        new = [_stored(value) for value in values.values()]
+        new = [stored(value) for value in values.values()]
         found = self._connection.execute(f"SELECT {ids}, {took} FROM {target.sql} WHERE {these}", [*new, *parameters])
         asked = by_texts(row_ids, len(target.ids))
-        return {asked[texts]: bool(row[-1]) for row in found if (texts := _id_texts(row[:-1])) in asked}
+        return {asked[texts]: bool(row[-1]) for row in found if (texts := id_texts(row[:-1])) in asked}
 
     def insert(self, target: Target, image: RowImage) -> None:
         columns = [c.name for c in target.columns if c.name in image.columns and not c.generated]
@@ -300,6 +281,35 @@ class SqliteSession:
         return None
 
 
+def sqlite_target(texts: Callable[..., list[tuple[Any, ...]]], table: str, id_columns: Sequence[str]) -> Target:
+    """texts(sql, parameters) asks the schema. Raises SourceUnavailable for what is no table, or has no such column."""
+    schema, name = name_parts(table)
+    columns = texts(COLUMNS, (name,)) if schema in (None, "main") else []
+    if not columns or name.lower().startswith("sqlite_"):
+        raise SourceUnavailable(f"there is no table {table!r} whose rows can be changed. Nothing was changed.")
+    types = {column: declared for column, declared, _ in columns}
+    spelled = {column.lower(): column for column in types}
+    unknown = [column for column in id_columns if column.lower() not in spelled]
+    if unknown or not id_columns:
+        what = ", ".join(unknown) or "to tell its rows by"
+        raise SourceUnavailable(f"table {table} has no column {what}. Nothing was changed.")
+    names = [spelled[column.lower()] for column in id_columns]
+    return Target(
+        table,
+        quote(name),
+        tuple(Column(c, declared, EXACT.format(quote(c)), hidden in GENERATED) for c, declared, hidden in columns),
+        tuple(names),
+        tuple(IdColumn(quote(c), types[c], f"CAST({quote(c)} AS TEXT)") for c in names),
+    )
+
+
+def sqlite_predicate(where: str, parameters: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """SQL that is 1 where the condition holds, else 0, and the values of its `?`."""
+    values = {name: bound(value) for name, value in parameters.items()}
+    sql, used = for_driver(f"SELECT (({where}\n) IS TRUE)", values, "qmark")
+    return sql[len("SELECT ") :], list(used)
+
+
 def _exact(kind: bytes, value: Any) -> tuple[str | None, str]:
     """(text, type) of an image's column."""
     name = kind.decode()
@@ -315,11 +325,11 @@ def _exact(kind: bytes, value: Any) -> tuple[str | None, str]:
         return bytes(value).hex(), f"{STORAGE}text/hex"
 
 
-def _id_texts(row: Sequence[bytes | None]) -> tuple[str | None, ...]:
+def id_texts(row: Sequence[bytes | None]) -> tuple[str | None, ...]:
     return tuple(None if value is None else value.decode("utf-8", "surrogateescape") for value in row)
 
 
-def _stored(value: Any) -> Any:
+def stored(value: Any) -> Any:
     """A value as the application would store it: instants as CURRENT_TIMESTAMP writes them, in UTC."""
     if isinstance(value, datetime):
         aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -65,7 +65,7 @@ class SqliteDatabase:
                 check_same_thread=False,
             )
         with closing(connection):
-            connection.text_factory = _text
+            connection.text_factory = text_of
             with self._explained():
                 connection.execute("PRAGMA query_only = ON")
                 connection.execute("BEGIN")
@@ -149,7 +149,7 @@ class SqliteSnapshot:
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> pa.RecordBatchReader:
         statement, values = for_driver(sql, [bound(value) for value in parameters], "qmark")
         with self._explained():
-            cursor = self._connection.execute(statement, values)
+            cursor = self._execute(statement, values)
 
             def fetch(rows: int) -> list[tuple[Any, ...]]:
                 with self._explained():
@@ -160,12 +160,15 @@ class SqliteSnapshot:
     def rows(self, sql: str, parameters: dict[str, Any] | None = None, limit: int = 1000) -> list[dict[str, Any]]:
         said = {name: bound(value) for name, value in (parameters or {}).items()}
         statement, values = for_driver(sql, said, "named")
-        with self._explained(), closing(self._connection.execute(statement, values)) as cursor:
+        with self._explained(), closing(self._execute(statement, values)) as cursor:
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchmany(limit)]
 
+    def _execute(self, statement: str, values: Any) -> sqlite3.Cursor:
+        return self._connection.execute(statement, values)
 
-def _text(value: bytes) -> str:
+
+def text_of(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:

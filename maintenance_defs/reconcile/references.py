@@ -25,6 +25,7 @@ from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.core.retention_rules import timings_of_checks
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import DatabaseEvidence, SourceDatabase
+from maintenance_defs.databases.urls import reading_url
 from maintenance_defs.reconcile.calculator import calculator
 from maintenance_defs.reconcile.inventory import FILE
 from maintenance_defs.reconcile.reading import drift
@@ -73,7 +74,7 @@ def take_references(
     at = evaluation_instant(as_of, {"this machine": started_at})
     try:
         timings = _timings(system, home)
-        database = open_database(home.value(system.database.url_env, f"the database of {system.name}"))
+        database = open_database(reading_url(system, home.value))
         listed = {
             name: home.artefacts.local(found.uri, found.digest) / FILE
             for name, found in inventories.items()

@@ -16,6 +16,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import Store, System
 from maintenance_defs.core.errors import MaintenanceError, Refused, StoreDenied
 from maintenance_defs.core.quantities import format_duration, format_instant
+from maintenance_defs.databases.urls import is_d1
 from maintenance_defs.reporting.doctor_archives import examine_archives
 from maintenance_defs.reporting.doctor_database import examine_database
 from maintenance_defs.reporting.finding import Finding, Status, Where
@@ -69,6 +70,13 @@ def _failed(system: System, subject: str, error: MaintenanceError, *, optional: 
 def _environment(system: System, home: Home) -> Iterator[Finding]:
     """Which variables have a value; the value itself is never shown."""
     needed: list[tuple[str, str, bool]] = [(system.database.url_env, "the database", True)]
+    is_remote = is_d1(home.environment.get(system.database.url_env, ""))
+    for token, meaning in (
+        (system.database.token_env, "the token of the database"),
+        (system.database.write_token_env, "the token of the database, for changes"),
+    ):
+        if token is not None:
+            needed.append((token, meaning, is_remote))
     for name, store in system.stores.items():
         needed.append((store.url_env, f"store {name}", not store.may_be_absent))
         remote = "://" in home.environment.get(store.url_env, "")

@@ -16,6 +16,7 @@ from maintenance_defs.core.declaration import Reference, RowCheck, System
 from maintenance_defs.core.errors import SourceUnavailable
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import Snapshot, Table
+from maintenance_defs.databases.urls import reading_url
 from maintenance_defs.reconcile.reading.rows import from_table, right_to_read
 from maintenance_defs.reconcile.reading.store_names import store_names
 from maintenance_defs.reporting.finding import Finding, Status, Where
@@ -47,7 +48,7 @@ SELECT a.attname AS name
 def examine_database(system: System, home: Home, *, where: Where, folder: Path) -> Iterator[Finding]:
     """Findings about the database. Raises MaintenanceError when it cannot be read at all."""
     tell = _teller(system)
-    database = open_database(home.value(system.database.url_env, f"the database of {system.name}"))
+    database = open_database(reading_url(system, home.value))
     names = store_names(system, home)
     began = time.monotonic()
     with database.snapshot() as snapshot:

@@ -12,6 +12,7 @@ from maintenance_defs.core.problems import did_you_mean
 from maintenance_defs.core.trails import Trail, TrailLink
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import Snapshot, Table
+from maintenance_defs.databases.urls import reading_url
 from maintenance_defs.reconcile.reading.rows import column_of, from_table
 from maintenance_defs.reporting.explain import explain_row
 
@@ -65,7 +66,7 @@ def follow(system: System, home: Home, trail: Trail, row_id: str) -> list[Link]:
     """
     rows: dict[str, dict[str, str | None] | None] = {}
     found: list[tuple[str, Link]] = []  # table, link
-    database = open_database(home.value(system.database.url_env, f"the database of {system.name}"))
+    database = open_database(reading_url(system, home.value))
     with database.snapshot() as snapshot:
         start = TrailLink(table=trail.table, id=trail.id, match=trail.id, value=trail.id, show=trail.show)
         rows[trail.table] = row = _row(snapshot, start, trail, row_id)

@@ -6,6 +6,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.databases.acting import ActingDatabase, open_acting_database
 from maintenance_defs.databases.same import refuse_another_writer
+from maintenance_defs.databases.urls import reading_url, writing_url
 from maintenance_defs.reconcile.listed_store import refuse_another_store
 from maintenance_defs.stores.acting import ActingStore, open_acting
 
@@ -24,9 +25,6 @@ def open_store_for_acting(system: System, name: str, home: Home) -> ActingStore:
 def open_database_for_acting(system: System, home: Home) -> ActingDatabase:
     """Raises EnvironmentMissing, SourceUnavailable; Refused for a database that can only be read, and where the
     writer's URL names another one (another_database)."""
-    declared, what = system.database, f"the database of {system.name}, for changes"
-    if declared.write_url_env is None:
-        return open_acting_database(home.value(declared.url_env, what))
-    writes = home.value(declared.write_url_env, what)
-    refuse_another_writer(system.name, home.value(declared.url_env, what), writes)
+    writes = writing_url(system, home.value)
+    refuse_another_writer(system.name, reading_url(system, home.value), writes)
     return open_acting_database(writes)

@@ -21,6 +21,7 @@ from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import Snapshot
+from maintenance_defs.databases.urls import reading_url
 from maintenance_defs.reconcile.calculator import calculator, literal
 from maintenance_defs.reconcile.comparing import walk
 from maintenance_defs.reconcile.comparing.inputs import all_sources, loose_files
@@ -88,7 +89,7 @@ def take_evidence(
     Raises EnvironmentMissing, SourceUnavailable, Refused: whoever cannot read must not act (A06, H06).
     Source: I4, I6; hazards A06, A11, D12, H05.
     """
-    database = open_database(home.value(system.database.url_env, f"the database of {system.name}"))
+    database = open_database(reading_url(system, home.value))
     with database.snapshot() as snapshot:
         evidence = snapshot.evidence
         if evidence.is_replica or not evidence.oldest_transaction_known:

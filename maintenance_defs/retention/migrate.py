@@ -27,6 +27,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import DeclarationError, Refused
 from maintenance_defs.databases.acting import ActingDatabase, Script, open_acting_database
+from maintenance_defs.databases.urls import reading_url
 
 DIALECTS = ("sqlite", "postgresql")
 STATEMENT_SECONDS = 3600.0  # a backfill or an index of a large table
@@ -132,8 +133,7 @@ def apply(
 
 
 def _database(system: System, home: Home) -> ActingDatabase:
-    url = home.value(system.database.url_env, f"the database of {system.name}")
-    return open_acting_database(url, statement_seconds=STATEMENT_SECONDS)
+    return open_acting_database(reading_url(system, home.value), statement_seconds=STATEMENT_SECONDS)
 
 
 def _standing(script: Script, migration: Migration) -> Applied:

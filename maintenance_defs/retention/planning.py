@@ -29,6 +29,7 @@ from maintenance_defs.core.problems import did_you_mean
 from maintenance_defs.core.quantities import format_instant, parse_instant
 from maintenance_defs.core.retention_rules import resolved_timings
 from maintenance_defs.databases.acting import open_acting_database
+from maintenance_defs.databases.urls import reading_url
 from maintenance_defs.reconcile.calculator import literal
 from maintenance_defs.reconcile.comparing.inputs import Inputs, open_findings
 from maintenance_defs.reconcile.inventory import FILE
@@ -306,7 +307,7 @@ def _cascades(system: System, policy: Policy, home: Home, evidence: Evidence) ->
     """Rows that the database itself would take along, by table (J06)."""
     if policy.act.rows is None or policy.select.rows is None:
         return {}
-    database = open_acting_database(home.value(system.database.url_env, f"the database of {system.name}"))
+    database = open_acting_database(reading_url(system, home.value))
     found: dict[str, int] = {}
     tables = [(policy.select.rows, policy.select.id or ())]
     if policy.select.owns is not None:

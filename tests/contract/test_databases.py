@@ -1,4 +1,4 @@
-"""What every source database promises, on PostgreSQL and SQLite, each by its own reader and by the generic one."""
+"""What every source database promises, on PostgreSQL and SQLite, their own readers and the generic one, and on D1."""
 
 import sqlite3
 import threading
@@ -16,6 +16,7 @@ from maintenance_defs.core.schemas import UTC_US
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import Snapshot, SourceDatabase
 from maintenance_defs.databases.generic import GenericDatabase
+from tests.support.d1 import d1_server
 from tests.support.postgres import connect
 
 
@@ -36,7 +37,7 @@ class Backend:
             connection.close()
 
 
-@pytest.fixture(params=["postgres", "sqlite", "generic-postgres", "generic-sqlite"])
+@pytest.fixture(params=["postgres", "sqlite", "generic-postgres", "generic-sqlite", "d1"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     generic = request.param.startswith("generic-")
     if request.param.endswith("postgres"):
@@ -45,6 +46,10 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
         yield Backend("postgres", generic, database, lambda: connect(url))
         return
     path = tmp_path / "application.db"
+    if request.param == "d1":
+        with d1_server(path) as d1:
+            yield Backend("sqlite", False, open_database(d1.url), lambda: sqlite3.connect(path, isolation_level=None))
+        return
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = WAL")  # a writer can commit while the snapshot is held
     connection.close()
@@ -79,8 +84,8 @@ def test_row_that_moves_between_tables_while_both_are_read_is_seen(backend: Back
 def test_moment_is_fixed_before_the_first_read(backend: Backend) -> None:
     backend.execute("CREATE TABLE a (k text)")
     with backend.database.snapshot() as snapshot:
-        if backend.generic:
-            snapshot.tables()  # the generic reader's moment is that of its first statement
+        if backend.generic or backend.database.display_url.startswith("d1:"):
+            snapshot.rows("SELECT k FROM a")  # there the moment is that of the first statement
         backend.execute("INSERT INTO a VALUES ('late')")
         assert texts(snapshot, "a", "k") == []
 

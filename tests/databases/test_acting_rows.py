@@ -1,4 +1,4 @@
-"""What every acting database promises, on PostgreSQL and SQLite: a row goes only while it is what was seen."""
+"""What every acting database promises, on PostgreSQL, SQLite and D1: a row goes only while it is what was seen."""
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +12,7 @@ import pytest
 from maintenance_defs.core.errors import Refused, SourceUnavailable
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.acting import ActingDatabase, RowDone, RowImage, open_acting_database
+from tests.support.d1 import d1_server
 from tests.support.postgres import connect
 
 AS_OF = datetime(2025, 8, 14, tzinfo=UTC)
@@ -49,7 +50,7 @@ class World:
         return self.acting.delete("t", ["id"], self.seen(ids), where, parameters)
 
 
-@pytest.fixture(params=["postgres", "sqlite"])
+@pytest.fixture(params=["postgres", "sqlite", "d1"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     if request.param == "postgres":
         url = request.getfixturevalue("pg_database")
@@ -63,6 +64,10 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         return connection
 
     session().close()
+    if request.param == "d1":
+        with d1_server(path) as d1:
+            yield World("sqlite", d1.url, open_acting_database(d1.url), session)
+        return
     sqlite3.connect(path).execute("PRAGMA journal_mode = WAL")
     url = f"sqlite:///{path}"
     yield World("sqlite", url, open_acting_database(url, lock_seconds=0.3), session)
@@ -223,7 +228,7 @@ def test_row_that_a_trigger_would_change_is_not_called_restored(world: World) ->
             "CREATE TRIGGER touch BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION touch()",
         )
     (done,) = world.acting.restore(images)
-    assert done.outcome == "failed" and "not be the same in n" in str(done.detail)
+    assert done.outcome == "failed" and "not be the same" in str(done.detail)
     assert world.rows("SELECT count(*) FROM t WHERE id = 'a'") == [(0,)]
 
 

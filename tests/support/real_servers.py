@@ -2,6 +2,7 @@
 
 swift     `pip install swift` in a venv of its own: OpenStack Swift with its S3 API (Linux)
 azurite   `npm install azurite`: Azure Blob Storage as Microsoft emulates it
+miniflare `npm install miniflare`, with NODE_PATH: the engine of Cloudflare's D1
 ceph      `apt install radosgw ceph-mon ceph-osd`: the Ceph object gateway
 """
 
@@ -146,6 +147,17 @@ def azurite(folder: Path) -> Iterator[str]:
     with running(command, folder / "log") as server:
         wait_for(f"http://127.0.0.1:{port}", server)
         yield f"http://127.0.0.1:{port}/devstoreaccount1"
+
+
+@contextmanager
+def miniflare(folder: Path) -> Iterator[str]:
+    """The endpoint of D1's engine behind the paths of its HTTP API; it keeps its rows in memory."""
+    node, port = tool("node"), free_port()
+    if subprocess.run([node, "-e", "require.resolve('miniflare')"], capture_output=True, check=False).returncode:
+        pytest.skip(f"node finds no miniflare; {__file__} says how to get it")
+    with running([node, str(Path(__file__).parent / "d1_engine.mjs"), str(port)], folder / "log") as server:
+        wait_for(f"http://127.0.0.1:{port}/time_travel/bookmark", server)
+        yield f"http://127.0.0.1:{port}"
 
 
 def azure_put(endpoint: str, path: str, body: bytes = b"", query: str = "", **headers: str) -> None:

@@ -12,6 +12,7 @@ from maintenance_defs.core.triggers import RowSensor
 from maintenance_defs.core.vocabulary import PLACEHOLDER, template_columns
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.base import Snapshot, Table
+from maintenance_defs.databases.urls import reading_url
 
 Position = list[str]  # [value of the growing column, id], as text
 MAX_GROUPS = 500  # of one tick; what is new in more of them is planned whole
@@ -34,7 +35,7 @@ def read_news(declared: RowSensor, system: System, home: Home, before: Position 
 
     Raises SourceUnavailable, EnvironmentMissing.
     """
-    database = open_database(home.value(system.database.url_env, f"the database of {system.name}"))
+    database = open_database(reading_url(system, home.value))
     watch = declared.watch
     with database.snapshot() as snapshot:
         table = _table(declared, snapshot)
