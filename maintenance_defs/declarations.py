@@ -176,7 +176,7 @@ def _unknown_policies(here: LoadedTrigger, loaded: LoadedSystem) -> Iterator[str
                     f"watch.groups: {name} of {system.name} has no groups; it is planned whole "
                     f"({here.where(('watch', 'groups'))})."
                 )
-    taken = (*system.retention, "reconciliation", "restore_drill", "monthly_report", *ARCHIVE_RUNS)
+    taken = (*system.retention, "reconciliation", "growth", "restore_drill", "monthly_report", *ARCHIVE_RUNS)
     if isinstance(trigger, Trigger) and trigger.name in taken:
         yield f"name: {trigger.name!r} is taken by another job of {system.name} ({here.where(('name',))})."
 

@@ -129,6 +129,34 @@ class Control:
             for row in connection.execute(query):
                 yield _artefact(row)
 
+    def newest_until(self, system: str, kind: str, name: str, until: datetime) -> Artefact | None:
+        """The one recorded last among those of this instant or an earlier one, whatever its verdict."""
+        with self._engine.connect() as connection:
+            query = _recorded(system, kind, name).where(artefact.c.as_of <= until).limit(1)
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _artefact(row)
+
+    def comparable(
+        self, system: str, kind: str, name: str, *, identity: str | None, since: datetime, until: datetime,
+        before: str | None = None,
+    ) -> list[tuple[datetime, str]]:  # fmt: skip
+        """(instant, id) of the complete ones in [since, until] of the same bucket or database, earliest first.
+
+        before: an artefact; only what was recorded earlier than it.
+        """
+        same = artefact.c.evidence["identity"].as_string()
+        query = (
+            sa.select(artefact.c.as_of, artefact.c.id, same)
+            .where(artefact.c.system == system, artefact.c.kind == kind, artefact.c.name == name)
+            .where(artefact.c.verdict == "complete", artefact.c.as_of >= since, artefact.c.as_of <= until)
+            .order_by(artefact.c.as_of, artefact.c.number)
+        )
+        if before is not None:
+            number = sa.select(artefact.c.number).where(artefact.c.id == before).scalar_subquery()
+            query = query.where(artefact.c.number < number)
+        with self._engine.connect() as connection:
+            return [(at, id_) for at, id_, theirs in connection.execute(query) if theirs == identity]
+
     # Findings
 
     def observe_findings(self, system: str, store: str, seen_by: Artefact, batches: Iterable[pa.RecordBatch]) -> None:
