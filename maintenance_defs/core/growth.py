@@ -135,7 +135,7 @@ class Projection(Declared):
         if self.records is None and self.grows is None:
             raise ValueError("say what comes: records and each, or grows")
         if isinstance(self.each, timedelta) != (self.per_minute is not None):
-            raise ValueError("per_minute belongs to a length: {each: 60 s, per_minute: 5 MB}")
+            raise ValueError("each: a length needs per_minute, a size takes none: {each: 60 s, per_minute: 5 MB}")
         if self.store is not None and self.table is not None:
             raise ValueError("it is measured by a store or by a table, not by both")
         if self.prefix and self.store is None:
@@ -208,9 +208,9 @@ class Growth(Declared):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.window < timedelta(days=2):
-            raise ValueError("window must be 2 d or more: a day is the shortest that says something")
+            raise ValueError("window: must be 2 d or more; two listings less than a day apart say nothing")
         if self.warn_percent > self.fail_percent:
-            raise ValueError("warn_percent must not be above fail_percent")
+            raise ValueError("warn_percent: must not be above fail_percent")
         return self
 
     def parts_of(self, name: str) -> list[str]:
