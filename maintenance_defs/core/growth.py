@@ -201,6 +201,7 @@ class Growth(Declared):
     fail_percent: float = Field(default=20, gt=0, allow_inf_nan=False)
     floor: SizeBytes = 100_000_000  # growth of less is nobody's concern: 2 MB beside 10 MB are 20 %
     tables: Strings = ()  # further tables to measure; they need not exist
+    by: dict[Word, Word] = {}  # table -> a column with few values, such as a state: its rows are counted by it (S3-33)
     risk: Risk = Risk()
     projections: dict[Name, Projection] = {}
     savings: dict[Name, Saving] = {}

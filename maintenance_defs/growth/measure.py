@@ -16,7 +16,7 @@ from maintenance_defs.databases import open_database
 from maintenance_defs.databases.sizes import database_size
 from maintenance_defs.growth.rates import DAY, change
 from maintenance_defs.growth.stores import measure_stores
-from maintenance_defs.growth.tables import measure_tables
+from maintenance_defs.growth.tables import compare_tables, measure_tables
 
 KIND = "growth"
 
@@ -88,7 +88,4 @@ def _compare(system: System, home: Home, at: datetime, evidence: dict[str, Any])
     before = home.control.get(found[0][1])
     elapsed: timedelta = at - before.as_of
     evidence["database"]["change"] = change(evidence["database"], before.evidence["database"], elapsed)
-    then = {entry["table"]: entry for entry in before.evidence["tables"]}
-    for entry in evidence["tables"]:
-        if entry["table"] in then:
-            entry["change"] = change(entry, then[entry["table"]], elapsed)
+    compare_tables(evidence["tables"], before.evidence["tables"], elapsed)

@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import SourceUnavailable
 from maintenance_defs.databases.base import Snapshot, Table
 from maintenance_defs.databases.sizes import qualified, row_bytes, table_sizes, time_of
-from maintenance_defs.growth.rates import DAY
+from maintenance_defs.growth.rates import DAY, change
 from maintenance_defs.reconcile.reading.rows import column_of
+
+VALUES = 50  # of a column that rows are counted by: more is no state
 
 
 @dataclass
 class Wanted:
-    """What is asked of one table: by which column its rows are dated, and the size of which columns alone."""
+    """What is asked of one table: what dates its rows, which columns are weighed alone, what counts them."""
 
     time: str | None = None
     columns: dict[str, None] = field(default_factory=dict)
+    by: str | None = None
+
+    def add(self, other: Wanted) -> None:
+        """The same table under another name."""
+        self.time, self.by = self.time or other.time, self.by or other.by
+        self.columns |= other.columns
 
 
 def wanted_tables(system: System) -> dict[str, Wanted]:
@@ -31,6 +40,8 @@ def wanted_tables(system: System) -> dict[str, Wanted]:
         one.time = one.time or time
         if column is not None:
             one.columns[column] = None
+    for table, column in system.growth.by.items():
+        found.setdefault(table, Wanted()).by = column
     return found
 
 
@@ -54,41 +65,85 @@ def _named(system: System) -> Iterator[tuple[str, str | None, str | None]]:
 
 
 def measure_tables(snapshot: Snapshot, system: System, at: datetime) -> list[dict[str, Any]]:
-    """One entry a table, in order of declaration: table, found, rows, estimated, size_bytes, new, message.
+    """One entry a table, in order of declaration: table, declared (its names there), found, rows, estimated,
+    size_bytes, new, by, message.
 
     new: rows dated in the window that are there still, with size_bytes of their own (no indexes) and of the columns
-    asked for, over `days`; null where no time is declared, or the oldest row is not a day old.
+    asked for, over `days`; null where no time is declared, or the oldest row is not a day old. by: column and, for
+    each of its values, `value`, `rows`, `change`.
+    Raises SourceUnavailable where not one table could be measured.
     """
-    wanted = wanted_tables(system)
-    tables: dict[str, Table] = {}
+    window = system.growth.window
     entries: dict[str, dict[str, Any]] = {}
-    for name in wanted:
+    tables: dict[str, tuple[Table, Wanted]] = {}
+    for name, wanted in wanted_tables(system).items():
         try:
             table = snapshot.table(name)
         except SourceUnavailable as error:
             entries[name] = _entry(name, str(error))
             continue
+        key = name if table is None else str(table)
+        if key in entries:  # named in two ways
+            entries[key]["declared"].append(name)
+            tables[key][1].add(wanted)
+            continue
+        entries[key] = _entry(name, None) | {"table": key}
         if table is None:
-            entries[name] = _entry(name, "there is no such table") | {"found": False}
-        elif str(table) not in {str(other) for other in tables.values()}:
-            tables[name] = table
-    sizes = table_sizes(snapshot, list(tables.values()))
-    for name, table in tables.items():
-        size = sizes[str(table)]
-        known = {"rows": size.rows, "estimated": size.estimated, "size_bytes": size.size_bytes}
-        entries[name] = _entry(name, size.message) | {"table": str(table)} | known
-        try:
-            entries[name]["new"] = _new(snapshot, table, wanted[name], at, system.growth.window)
-        except SourceUnavailable as error:
-            entries[name]["message"] = entries[name]["message"] or str(error)
-    return [entries[name] for name in wanted if name in entries]
+            entries[key] |= {"found": False, "message": "there is no such table"}
+        else:
+            tables[key] = (table, wanted)
+    sizes = table_sizes(snapshot, [table for table, _ in tables.values()])
+    for key, (table, wanted) in tables.items():
+        entry, size = entries[key], sizes[key]
+        entry |= {"rows": size.rows, "estimated": size.estimated, "size_bytes": size.size_bytes}
+        entry["message"] = size.message
+        asked = {"by": partial(_by, wanted=wanted.by), "new": partial(_new, wanted=wanted, at=at, window=window)}
+        for name, ask in asked.items():
+            try:
+                entry[name] = ask(snapshot, table)
+            except SourceUnavailable as error:
+                entry["message"] = entry["message"] or str(error)
+    there = [entry for entry in entries.values() if entry["found"]]
+    if there and all(entry["rows"] is None and entry["size_bytes"] is None for entry in there):
+        raise SourceUnavailable(there[0]["message"] or "no table could be measured")
+    return list(entries.values())
 
 
 def _entry(name: str, message: str | None) -> dict[str, Any]:
     return {
-        "table": name, "declared": name, "found": True, "rows": None, "estimated": False, "size_bytes": None,
-        "change": None, "new": None, "message": message,
+        "table": name, "declared": [name], "found": True, "rows": None, "estimated": False, "size_bytes": None,
+        "change": None, "new": None, "by": None, "message": message,
     }  # fmt: skip
+
+
+def _by(snapshot: Snapshot, table: Table, wanted: str | None) -> dict[str, Any] | None:
+    """Rows by the values of one column: a scan of the table."""
+    if wanted is None:
+        return None
+    column = column_of(table, wanted, snapshot)
+    text = snapshot.as_text(snapshot.quote(column), table.columns[column])
+    sql = f"SELECT {text} AS v, COUNT(*) AS n FROM {qualified(snapshot, table)} GROUP BY {text} ORDER BY n DESC, v"
+    counted = [{"value": row["v"], "rows": row["n"], "change": None} for row in snapshot.rows(sql, limit=VALUES + 1)]
+    if len(counted) > VALUES:
+        raise SourceUnavailable(f"column {column} of {table} has more than {VALUES} values; it is counted by none")
+    return {"column": column, "values": counted}
+
+
+def compare_tables(now: list[dict[str, Any]], before: list[dict[str, Any]], elapsed: timedelta) -> None:
+    """Fill in how each table, and each value that it is counted by, changed since an earlier measurement."""
+    then = {entry["table"]: entry for entry in before}
+    for entry in now:
+        old = then.get(entry["table"])
+        if old is None:
+            continue
+        entry["change"] = change(entry, old, elapsed)
+        if entry["by"] is None or old.get("by") is None or entry["by"]["column"] != old["by"]["column"]:
+            continue
+        values = entry["by"]["values"]
+        counted = {one["value"]: one for one in old["by"]["values"]}
+        values += [one | {"rows": 0} for value, one in counted.items() if value not in {v["value"] for v in values}]
+        for one in values:
+            one["change"] = change(one, counted.get(one["value"], {"rows": 0}), elapsed)
 
 
 def _new(snapshot: Snapshot, table: Table, wanted: Wanted, at: datetime, window: timedelta) -> dict[str, Any] | None:

@@ -83,7 +83,7 @@ def _level(store: Mapping[str, Any], system: System) -> str:
 def _measured(system: System, evidence: Mapping[str, Any]) -> dict[str, Measured]:
     """Of each projection that names a store or a table: what was seen of it, where something was."""
     stores = {store["store"]: store for store in evidence["stores"] if store["verdict"] == "complete"}
-    tables = {table["declared"]: table for table in evidence["tables"]}
+    tables = {name: table for table in evidence["tables"] for name in table["declared"]}
     found = {}
     for name, one in system.growth.projections.items():
         entry = _place(one, stores) if one.store is not None else tables.get(one.table or "")

@@ -111,8 +111,20 @@ def _tables(facts: Mapping[str, Any]) -> Section:
     parts.append(Table(headers, rows, frozenset(range(1, 6))))
     if any(table["estimated"] for table in facts["tables"]):
         parts.append("~ is the database's own estimate. Sizes include indexes and partitions.")
+    parts += [_by(table) for table in facts["tables"] if table["by"]]
     parts += [f"{shown(t['table'])}: {t['message']}" for t in facts["tables"] if t["found"] and t["message"]]
     return Section("Tables", parts)
+
+
+def _by(table: Mapping[str, Any]) -> str:
+    """`public.segments by state: aired 3 (+1 a day), ready 3.`"""
+    words = []
+    for one in table["by"]["values"]:
+        per_day = one["change"]["rows_per_day"] if one["change"] else 0
+        more = f" ({'+' if per_day > 0 else ''}{number(per_day)} a day)" if per_day else ""
+        value = "(none)" if one["value"] is None else shown(one["value"])
+        words.append(f"{value} {one['rows']:,}{more}")
+    return f"{shown(table['table'])} by {shown(table['by']['column'])}: {', '.join(words) or 'no rows'}."
 
 
 def rows_words(table: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ class Shop:
     def tables(self, at: datetime = AT) -> dict[str, dict[str, Any]]:
         found = self.measure(at)
         assert found.verdict == "complete", found.evidence
-        return {entry["declared"]: entry for entry in found.evidence["tables"]}
+        return {entry["declared"][0]: entry for entry in found.evidence["tables"]}
 
     def facts(self, at: datetime = AT) -> dict[str, Any]:
         return growth_facts(self.system, self.home, self.measure(at))
@@ -155,6 +155,24 @@ def test_the_change_is_since_the_earliest_measurement_of_the_window(shop: Shop) 
     shop.run("DELETE FROM plain")
     change = shop.tables()["plain"]["change"]
     assert (change["rows"], change["rows_per_day"], change["days"]) == (-100, -10.0, 10.0)
+
+
+def test_rows_are_counted_by_a_state_and_its_changes_told(shop: Shop) -> None:
+    """S3-33: what was aired stays in the table forever, and that is seen."""
+    shop.run(
+        LOGS, "CREATE TABLE segments (id int, state text)", "INSERT INTO segments VALUES (1, 'ready'), (2, 'aired')"
+    )
+    shop.system = declared(growth={"by": {"segments": "state"}})
+    assert "public.segments by state: aired 1, ready 1." in growth_text(shop.facts(AT - timedelta(days=2)))
+    shop.run("INSERT INTO segments SELECT n, 'aired' FROM generate_series(3, 6) n", "DELETE FROM segments WHERE id = 1")
+    shop.run("INSERT INTO segments VALUES (7, NULL)")
+    assert "public.segments by state: aired 5 (+2 a day), (none) 1 (+0.5 a day), ready 0 (-0.5 a day)." in growth_text(
+        shop.facts()
+    )
+    shop.run("INSERT INTO segments SELECT n, n::text FROM generate_series(10, 70) n")
+    segments = shop.tables()["segments"]
+    assert (segments["by"], segments["rows"]) == (None, 67)
+    assert "more than 50 values" in segments["message"]
 
 
 def test_another_database_is_not_compared_with(shop: Shop) -> None:
@@ -309,7 +327,7 @@ def test_before_and_now_stand_side_by_side(small: Shop) -> None:
 
 
 def test_the_club_has_a_measurement_of_every_table_it_names_once(tmp_path: Path) -> None:
-    """Nothing but the declaration says which tables: references, policies, archives, and a list."""
+    """Nothing but the declaration says which tables: references, policies, archives, projections, and a list."""
     club = Club(tmp_path / "club")
     club.sql("CREATE TABLE extra (id INTEGER)")
     system = System.model_validate(
@@ -318,8 +336,28 @@ def test_the_club_has_a_measurement_of_every_table_it_names_once(tmp_path: Path)
             "database": {"url_env": "PAPERS_DATABASE_URL"},
             "stores": {"files": {"url_env": "PAPERS_FILES_URL", "scopes": [{"prefix": "docs/"}]}},
             "references": [{"table": "docs", "id": "id", "store": "files", "object": {"column": "key"}}],
-            "growth": {"tables": ["extra", "DOCS"]},
+            "growth": {
+                "tables": ["extra", "DOCS"],
+                "by": {"main.docs": "title"},
+                "projections": {"d": {"grows": "1 kB per day", "table": "Docs", "time": "changed_at"}},
+            },
         }
     )
     found = measure(system, club.home, run_id="r")
-    assert [(entry["table"], entry["rows"]) for entry in found.evidence["tables"]] == [("docs", 10), ("extra", 0)]
+    docs, extra = found.evidence["tables"]
+    assert (docs["table"], docs["declared"], docs["rows"]) == ("docs", ["Docs", "docs", "DOCS", "main.docs"], 10)
+    assert (extra["table"], extra["rows"]) == ("extra", 0)
+    assert (docs["new"]["rows"], len(docs["by"]["values"])) == (0, 10)
+    [projection] = growth_facts(system, club.home, found)["projections"]
+    assert projection["measured"]["bytes_per_day"] == 0
+
+
+def test_a_database_of_which_no_table_can_be_read_is_no_measurement(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be the earliest one, and hide the change from every later one."""
+    shop.run(LOGS)
+    monkeypatch.setattr(sizes, "_POSTGRES", "SELECT 1 / 0")
+    found = shop.measure()
+    assert (found.verdict, found.evidence["tables"]) == ("refused", [])
+    assert "division by zero" in found.evidence["message"]
