@@ -16,6 +16,14 @@ def growth_text(facts: Mapping[str, Any]) -> str:
     return text_of(_sections(facts))
 
 
+def growth_headline(facts: Mapping[str, Any]) -> str:
+    """One line: what is projected in all, and what was measured of it."""
+    known = [one for one in facts["projections"] if one["measured"] is not None and one["part_of"] is None]
+    day = sum(one["measured"]["bytes_per_day"] for one in known)
+    measured_words = f"measured {exact(day)} a day" if known else "nothing measured yet"
+    return f"Growth projected {_totals(facts['projected_per_month'], facts)}; {measured_words}."
+
+
 def _sections(facts: Mapping[str, Any]) -> Iterator[Section]:
     yield Section(f"Growth of {facts['system']}", list(_head(facts)))
     for store in facts["stores"]:

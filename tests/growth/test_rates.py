@@ -36,7 +36,7 @@ class Listings:
     ) -> Artefact:
         at = NOW - timedelta(days=days_ago)
         counted = {"objects": size // MB, "size_bytes": size}
-        evidence: dict[str, Any] = {"message": "it broke off"}
+        evidence: dict[str, Any] = {"identity": bucket, "message": "it broke off"}
         if verdict == "complete":
             scopes = [{"prefix": prefix, "class": "product", **counted}]
             evidence = {"identity": bucket, "totals": counted, "scopes": scopes}
