@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maintenance_defs.core.errors import SourceUnavailable
-from maintenance_defs.databases.base import Snapshot, Table
+from maintenance_defs.databases.base import Snapshot, Table, from_table
 
 COUNTED_BYTES = 64_000_000  # rows of a table up to this size are counted; a larger one is estimated
 # A parent has no rows of its own: those of its partitions are its. Estimated as the planner does: by the rows of a
@@ -98,12 +98,7 @@ def _postgres(snapshot: Snapshot, table: Table) -> TableSize:
 
 
 def _count(snapshot: Snapshot, table: Table) -> int:
-    return int(snapshot.rows(f"SELECT COUNT(*) AS n FROM {qualified(snapshot, table)}")[0]["n"])
-
-
-def qualified(snapshot: Snapshot, table: Table) -> str:
-    """The table as it must stand after FROM."""
-    return ".".join(snapshot.quote(part) for part in (table.schema, table.name) if part)
+    return int(snapshot.rows(f"SELECT COUNT(*) AS n FROM {from_table(snapshot, table)}")[0]["n"])
 
 
 def row_bytes(snapshot: Snapshot, columns: list[str]) -> str | None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import SourceUnavailable
-from maintenance_defs.databases.base import Snapshot, Table
-from maintenance_defs.databases.sizes import qualified, row_bytes, table_sizes, time_of
+from maintenance_defs.databases.base import Snapshot, Table, from_table
+from maintenance_defs.databases.sizes import row_bytes, table_sizes, time_of
 from maintenance_defs.growth.rates import DAY, change
 from maintenance_defs.reconcile.reading.rows import column_of
 
@@ -122,7 +122,7 @@ def _by(snapshot: Snapshot, table: Table, wanted: str | None) -> dict[str, Any] 
         return None
     column = column_of(table, wanted, snapshot)
     text = snapshot.as_text(snapshot.quote(column), table.columns[column])
-    sql = f"SELECT {text} AS v, COUNT(*) AS n FROM {qualified(snapshot, table)} GROUP BY {text} ORDER BY n DESC, v"
+    sql = f"SELECT {text} AS v, COUNT(*) AS n FROM {from_table(snapshot, table)} GROUP BY {text} ORDER BY n DESC, v"
     counted = [{"value": row["v"], "rows": row["n"], "change": None} for row in snapshot.rows(sql, limit=VALUES + 1)]
     if len(counted) > VALUES:
         raise SourceUnavailable(f"column {column} of {table} has more than {VALUES} values; it is counted by none")
@@ -157,7 +157,7 @@ def _new(snapshot: Snapshot, table: Table, wanted: Wanted, at: datetime, window:
     known = [name for name, sql in sums.items() if sql is not None]
     parts = ["COUNT(*) AS n", f"MIN({time}) AS first_at"]
     parts += [f"COALESCE(SUM({sums[name]}), 0) AS b{n}" for n, name in enumerate(known)]
-    rest = f"FROM {qualified(snapshot, table)} WHERE {time}"
+    rest = f"FROM {from_table(snapshot, table)} WHERE {time}"
     asked = {"since": at - window, "until": at}
     [seen] = snapshot.rows(f"SELECT {', '.join(parts)} {rest} >= :since AND {time} < :until", asked)
     days = window
