@@ -40,6 +40,10 @@ from maintenance_defs.core.vocabulary import (
 
 __all__ = ["Declared", "EnvName", "Name", "OneOrMore", "Sql", "Strings", "Word", "Words", "template_columns"]
 
+# Jobs that systems have; a policy's job is called like the policy.
+OWN_JOBS = (
+    "reconciliation", "growth", "monthly_report", "restore_drill", "archive", "archive_ahead", "archive_drill"
+)  # fmt: skip
 OWN_PREFIX = ".maintenance/"  # quarantine, probes and archives of ours; in no scope, ever (E07)
 
 
@@ -331,6 +335,9 @@ class System(Declared):
                 yield f"publishes.{name}.of: no reference of {one.of} names an object. Declare one"
             elif len(meant[0].id) != 1:
                 yield f"publishes.{name}.of: rows of {one.of} have several id columns; one is needed"
+        for name in self.retention:
+            if name in OWN_JOBS:
+                yield f"retention.{name}: a job of the platform has this name. Choose another"
         for name, check in self.checks.items():
             if check.store is not None and check.store not in self.stores:
                 yield f"checks.{name}.store: {check.store!r} is not declared. {known_names(check.store, self.stores)}"

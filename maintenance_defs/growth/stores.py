@@ -49,7 +49,7 @@ def measure_stores(system: System, home: Home, at: datetime) -> tuple[list[dict[
         if listing is not None:
             entry |= {"verdict": listing.verdict, "reason": listing.reason, "message": listing.evidence.get("message")}
             entry["as_of"] = format_instant(listing.as_of)
-            if True:
+            if listing.verdict == "complete":
                 inputs.append(listing)
                 entry |= _listed(system, home, declared, listing)
             else:

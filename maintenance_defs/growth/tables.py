@@ -83,7 +83,7 @@ def measure_tables(snapshot: Snapshot, system: System, at: datetime) -> list[dic
             entries[name] = _entry(name, str(error))
             continue
         key = name if table is None else str(table)
-        if key in entries:  # named in two ways
+        if key in tables:  # named in two ways
             entries[key]["declared"].append(name)
             tables[key][1].add(wanted)
             continue

@@ -148,6 +148,7 @@ OTHERS = {
     "age": ("younger_than: 30 d", "younger_than: 30", 30, ["drafts.keep.0.younger_than: 30 is not an age", UNITS]),
     "preset": ("younger_than: 30 d", "younger_than: young", 30, ["drafts.keep.0.younger_than: 'young' is neither"]),
     "by": ("30 d, by: updated_at", "30 d", 30, ["drafts.keep.0: say by which column"]),
+    "platform's job": ("    drafts:\n", "    growth:\n", 26, ["retention.growth: a job of the platform has this name"]),
     "no reason": ("      keep: [{younger_than: 2 d}]\n", "", 33, ["without a keep rule lets everything go"]),
     "fields for list": ("[{younger_than: 2 d}]", "{younger_than: 2 d}", 36, ["does not fit", "a list"]),
     "store": ("objects: media", "objects: medai", 35, ["store 'medai' is not declared", "Did you mean 'media'?"]),
