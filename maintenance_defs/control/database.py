@@ -136,17 +136,15 @@ class Control:
             row = connection.execute(query).one_or_none()
         return None if row is None else _artefact(row)
 
-    def comparable(
-        self, system: str, kind: str, name: str, *, identity: str | None, since: datetime, until: datetime,
-        before: str | None = None,
-    ) -> list[tuple[datetime, str]]:  # fmt: skip
-        """(instant, id) of the complete ones in [since, until] of the same bucket or database, earliest first.
+    def complete_between(
+        self, system: str, kind: str, name: str, since: datetime, until: datetime, *, before: str | None = None
+    ) -> list[tuple[datetime, str]]:
+        """(instant, id) of the complete ones of [since, until], earliest first.
 
         before: an artefact; only what was recorded earlier than it.
         """
-        same = artefact.c.evidence["identity"].as_string()
         query = (
-            sa.select(artefact.c.as_of, artefact.c.id, same)
+            sa.select(artefact.c.as_of, artefact.c.id)
             .where(artefact.c.system == system, artefact.c.kind == kind, artefact.c.name == name)
             .where(artefact.c.verdict == "complete", artefact.c.as_of >= since, artefact.c.as_of <= until)
             .order_by(artefact.c.as_of, artefact.c.number)
@@ -155,7 +153,7 @@ class Control:
             number = sa.select(artefact.c.number).where(artefact.c.id == before).scalar_subquery()
             query = query.where(artefact.c.number < number)
         with self._engine.connect() as connection:
-            return [(at, id_) for at, id_, theirs in connection.execute(query) if theirs == identity]
+            return [(at, id_) for at, id_ in connection.execute(query)]
 
     # Findings
 

@@ -14,7 +14,7 @@ from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.errors import AsOfInTheFuture, EnvironmentMissing, Refused, SourceUnavailable
 from maintenance_defs.databases import open_database
 from maintenance_defs.databases.sizes import database_size
-from maintenance_defs.growth.rates import DAY, change
+from maintenance_defs.growth.rates import DAY, change, of_same_place
 from maintenance_defs.growth.stores import measure_stores
 from maintenance_defs.growth.tables import compare_tables, measure_tables
 
@@ -80,12 +80,10 @@ def measure(
 
 def _compare(system: System, home: Home, at: datetime, evidence: dict[str, Any]) -> None:
     """How the database and its tables changed since the earliest measurement of the window that is a day older."""
-    found = home.control.comparable(
-        system.name, KIND, "", identity=evidence["identity"], since=at - system.growth.window, until=at - DAY
-    )
-    if not found:
+    found = home.control.complete_between(system.name, KIND, "", at - system.growth.window, at - DAY)
+    before = of_same_place(home, found, evidence["identity"])
+    if before is None:
         return
-    before = home.control.get(found[0][1])
     elapsed: timedelta = at - before.as_of
     evidence["database"]["change"] = change(evidence["database"], before.evidence["database"], elapsed)
     compare_tables(evidence["tables"], before.evidence["tables"], elapsed)

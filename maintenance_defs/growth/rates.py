@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
 from maintenance_defs.control.artefacts import Artefact
@@ -14,25 +15,28 @@ NEAR_A_DAY = (timedelta(hours=12), timedelta(hours=36))  # what is nearest to 24
 
 
 def first_in_window(home: Home, now: Artefact, window: timedelta) -> Artefact | None:
-    """The earliest complete one of the window, of the same bucket or database; None while none is a day older."""
-    found = _comparable(home, now, window, DAY)
-    return home.control.get(found[0][1]) if found else None
+    """The earliest complete one of the window, of the same bucket; None while none is a day older."""
+    found = home.control.complete_between(
+        now.system, now.kind, now.name, now.as_of - window, now.as_of - DAY, before=now.id
+    )
+    return of_same_place(home, found, now.evidence.get("identity"))
 
 
 def day_before(home: Home, now: Artefact) -> Artefact | None:
     """The complete one nearest to 24 h ago; None where there is none from 12 to 36 h ago."""
     near, far = NEAR_A_DAY
-    found = _comparable(home, now, far, near)
-    if not found:
-        return None
-    return home.control.get(min(found, key=lambda one: abs(now.as_of - one[0] - DAY))[1])
+    found = home.control.complete_between(
+        now.system, now.kind, now.name, now.as_of - far, now.as_of - near, before=now.id
+    )
+    found.sort(key=lambda one: abs(now.as_of - one[0] - DAY))
+    return of_same_place(home, found, now.evidence.get("identity"))
 
 
-def _comparable(home: Home, now: Artefact, oldest: timedelta, youngest: timedelta) -> list[Any]:
-    return home.control.comparable(
-        now.system, now.kind, now.name, identity=now.evidence.get("identity"),
-        since=now.as_of - oldest, until=now.as_of - youngest, before=now.id,
-    )  # fmt: skip
+def of_same_place(home: Home, found: Iterable[tuple[datetime, str]], identity: str | None) -> Artefact | None:
+    """The first one that was made of this bucket or database."""
+    # Read one by one: not every database can look into JSON that holds any text.
+    read = (home.control.get(id_) for _, id_ in found)
+    return next((one for one in read if one.evidence.get("identity") == identity), None)
 
 
 def change(now: dict[str, Any], before: dict[str, Any], elapsed: timedelta) -> dict[str, Any] | None:
