@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pydantic import BaseModel, ValidationError
 
 from maintenance_defs.core import yaml_lines
-from maintenance_defs.core.declaration import Scope, System
+from maintenance_defs.core.declaration import OWN_JOBS, Scope, System
 from maintenance_defs.core.errors import DeclarationError
 from maintenance_defs.core.problems import did_you_mean, problems, shown
 from maintenance_defs.core.retention_rules import chosen_preset, is_enabled, parse_days
@@ -176,7 +176,7 @@ def _unknown_policies(here: LoadedTrigger, loaded: LoadedSystem) -> Iterator[str
                     f"watch.groups: {name} of {system.name} has no groups; it is planned whole "
                     f"({here.where(('watch', 'groups'))})."
                 )
-    taken = (*system.retention, "reconciliation", "restore_drill", "monthly_report", *ARCHIVE_RUNS)
+    taken = (*system.retention, *OWN_JOBS)
     if isinstance(trigger, Trigger) and trigger.name in taken:
         yield f"name: {trigger.name!r} is taken by another job of {system.name} ({here.where(('name',))})."
 

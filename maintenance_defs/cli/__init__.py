@@ -22,6 +22,7 @@ VERBS = {
         "explain": "reading",
         "doctor": "checking",
         "validate": "checking",
+        "growth": "growing",
     },
     "Retain": {
         "plan": "planning",

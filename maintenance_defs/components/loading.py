@@ -133,7 +133,7 @@ def _freshness(schedules: Sequence[Schedule], systems: Mapping[str, System]) -> 
             continue
         pause = longest_pause(cron, schedule.timezone)
         policy = dg.FreshnessPolicy.time_window(fail_window=pause * LOST, warn_window=pause * LATE)
-        steps = list(RECONCILED) if schedule.run == "reconciliation" else []
+        steps = {"reconciliation": list(RECONCILED), "growth": ["growth"]}.get(schedule.run or "", [])
         for name in schedule.policy:
             automatic = systems[schedule.system].retention[name].mode == "automatic"
             steps += [f"{name}_plan", *([f"{name}_deletion"] if automatic else [])]

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import dagster as dg
 
-from maintenance_defs.components import checks, metadata, steps
+from maintenance_defs.components import checks, metadata
 from maintenance_defs.components.archive_assets import archive_assets, archive_jobs, archive_names
 from maintenance_defs.components.archive_upkeep import upkeep_assets, upkeep_jobs
 from maintenance_defs.components.declared import Declared, Example
+from maintenance_defs.components.growth import growth_asset, growth_job
 from maintenance_defs.components.monthly import monthly_asset, monthly_job
 from maintenance_defs.components.publications import publication_assets
 from maintenance_defs.components.retention_assets import drill_selection, policy_assets, policy_job, without_drill
 from maintenance_defs.components.retention_checks import drill_check
-from maintenance_defs.components.steps import RETRIES, TAG, Reconcile, Steps, alone, job_name, told
+from maintenance_defs.components.steps import TAG, Reconcile, Steps, alone, failed, job_name, told
 from maintenance_defs.components.words import describe_diff, describe_inventory, describe_references
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.errors import MaintenanceError
 from maintenance_defs.reconcile.inventory import take_inventory
 from maintenance_defs.reconcile.orphan_diff import take_orphan_diff
 from maintenance_defs.reconcile.references import take_references
@@ -68,9 +68,9 @@ def system_definitions(system: System, folder: Path) -> dg.Definitions:
     )
     jobs = [job, *(policy_job(system, name) for name in system.retention), *archive_jobs(system), *upkeep_jobs(system)]
     policies = [asset for name in system.retention for asset in policy_assets(system, name)]
-    month = monthly_asset(system)
-    policies.append(month)
-    jobs.append(monthly_job(system, month))
+    month, growth = monthly_asset(system), growth_asset(system)
+    policies += [month, growth]
+    jobs += [monthly_job(system, month), growth_job(system, growth)]
     policies += [asset for name in archive_names(system) for asset in archive_assets(system, name)]
     policies += [asset for name in system.archives for asset in upkeep_assets(system, name)]
     drill = drill_check(system)
@@ -120,7 +120,7 @@ def _inventory(system: System) -> dg.AssetsDefinition:
             yield dg.MaterializeResult(metadata=metadata.of_inventories(found))
         yield from checks.of_inventories(system, found)  # after: a check is about the materialisation before it
         if not listed:
-            raise _failed(found)
+            raise failed(found)
 
     return inventory
 
@@ -146,7 +146,7 @@ def _references(system: System, folder: Path) -> dg.AssetsDefinition:
             yield dg.MaterializeResult(metadata=metadata.of_references(system, found))
         yield from checks.of_references(system, found, before)
         if not complete:
-            raise _failed([found])
+            raise failed([found])
 
     return references
 
@@ -168,7 +168,7 @@ def _orphan_diff(system: System) -> dg.AssetsDefinition:
             yield dg.MaterializeResult(metadata=metadata.of_diff(found, facts))
         yield from checks.of_diff(system, facts)
         if not compared:
-            raise _failed([found])
+            raise failed([found])
 
     return orphan_diff
 
@@ -186,13 +186,3 @@ def _log(context: dg.AssetExecutionContext, artefact: Artefact) -> None:
     else:
         message = artefact.evidence.get("message") or ""
         context.log.warning(f"{what}: {artefact.verdict} ({artefact.reason}). {message}")
-
-
-def _failed(artefacts: Sequence[Artefact]) -> dg.Failure | dg.RetryRequested:
-    """Why there is nothing to materialise; a request to try again where all of it may be over soon."""
-    message = "\n".join(str(a.evidence.get("message") or a.reason) for a in artefacts)
-    if all(a.evidence.get("transient") for a in artefacts):
-        retry = dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=steps.RETRY_SECONDS)
-        retry.__cause__ = MaintenanceError(message)  # else the page only says that it was tried often enough
-        return retry
-    return dg.Failure(message, allow_retries=False)

@@ -1,6 +1,6 @@
 """What the steps of all assets share: what they are told at launch, waiting their turn, and how they fail."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import Busy, MaintenanceError, Refused
@@ -76,3 +77,13 @@ def told() -> Iterator[None]:
         if error.transient:
             raise dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS) from error
         raise dg.Failure(str(error), allow_retries=False) from None
+
+
+def failed(artefacts: Sequence[Artefact]) -> dg.Failure | dg.RetryRequested:
+    """Why there is nothing to materialise; a request to try again where all of it may be over soon."""
+    message = "\n".join(str(a.evidence.get("message") or a.reason) for a in artefacts)
+    if all(a.evidence.get("transient") for a in artefacts):
+        retry = dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS)
+        retry.__cause__ = MaintenanceError(message)  # else the page only says that it was tried often enough
+        return retry
+    return dg.Failure(message, allow_retries=False)

@@ -14,6 +14,7 @@ from maintenance_defs.core import triggers
 
 DOES = {
     "reconciliation": "Starts the reconciliation of {}",
+    "growth": "Measures how the stores and tables grow of {}",
     "restore_drill": "Tries whether what was quarantined from {} can be given back",
     "monthly_report": "Writes the report of the month that is over, of {},",
     "archive": "Plans what of the archives of {} may leave, and carries out what is automatic,",
@@ -25,7 +26,7 @@ DOES = {
 class ScheduleExample(Example):
     attributes = """\
   system: shop
-  run: reconciliation            # restore_drill, monthly_report, archive, archive_ahead, …; or policy: NAME
+  run: reconciliation            # growth, restore_drill, monthly_report, archive, …; or policy: NAME
   cron: "30 2 * * *"             # minute, hour, day, month, weekday
   # cron_preset: cleanup         # instead of cron: what the system's chosen preset says
   # cron_env: SHOP_SCHEDULE      # a variable that overrides it; 'off' means no schedule

@@ -129,6 +129,32 @@ class Control:
             for row in connection.execute(query):
                 yield _artefact(row)
 
+    def newest_until(self, system: str, kind: str, name: str, until: datetime) -> Artefact | None:
+        """The one recorded last among those of this instant or an earlier one, whatever its verdict."""
+        with self._engine.connect() as connection:
+            query = _recorded(system, kind, name).where(artefact.c.as_of <= until).limit(1)
+            row = connection.execute(query).one_or_none()
+        return None if row is None else _artefact(row)
+
+    def complete_between(
+        self, system: str, kind: str, name: str, since: datetime, until: datetime, *, before: str | None = None
+    ) -> list[tuple[datetime, str]]:
+        """(instant, id) of the complete ones of [since, until], earliest first.
+
+        before: an artefact; only what was recorded earlier than it.
+        """
+        query = (
+            sa.select(artefact.c.as_of, artefact.c.id)
+            .where(artefact.c.system == system, artefact.c.kind == kind, artefact.c.name == name)
+            .where(artefact.c.verdict == "complete", artefact.c.as_of >= since, artefact.c.as_of <= until)
+            .order_by(artefact.c.as_of, artefact.c.number)
+        )
+        if before is not None:
+            number = sa.select(artefact.c.number).where(artefact.c.id == before).scalar_subquery()
+            query = query.where(artefact.c.number < number)
+        with self._engine.connect() as connection:
+            return [(at, id_) for at, id_ in connection.execute(query)]
+
     # Findings
 
     def observe_findings(self, system: str, store: str, seen_by: Artefact, batches: Iterable[pa.RecordBatch]) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from maintenance_defs.core.archive import Archive, ColumnArchive, check_archives
+from maintenance_defs.core.growth import Growth, check_growth
 from maintenance_defs.core.parameters import named_timings
 from maintenance_defs.core.policy import Policy
 from maintenance_defs.core.problems import Several, known_names
@@ -39,6 +40,10 @@ from maintenance_defs.core.vocabulary import (
 
 __all__ = ["Declared", "EnvName", "Name", "OneOrMore", "Sql", "Strings", "Word", "Words", "template_columns"]
 
+# Jobs that systems have; a policy's job is called like the policy.
+OWN_JOBS = (
+    "reconciliation", "growth", "monthly_report", "restore_drill", "archive", "archive_ahead", "archive_drill"
+)  # fmt: skip
 OWN_PREFIX = ".maintenance/"  # quarantine, probes and archives of ours; in no scope, ever (E07)
 
 
@@ -307,6 +312,7 @@ class System(Declared):
     retention: dict[Name, Policy] = {}
     archives: dict[Name, Archive] = {}
     archived_columns: dict[Name, ColumnArchive] = {}
+    growth: Growth = Growth()
     presets: dict[Name, dict[Name, str]] = {}  # testing, production -> timing -> '30 d' or a cron expression
     preset: Name | None = None
     preset_env: EnvName | None = None  # a variable that chooses another one
@@ -314,8 +320,9 @@ class System(Declared):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         # References first: what else is wrong often follows from them.
-        if found := list(dict.fromkeys([*self._names_meet(), *check_retention(self), *check_archives(self)])):
-            raise Several(found)
+        found = [*self._names_meet(), *check_retention(self), *check_archives(self), *check_growth(self)]
+        if found:
+            raise Several(dict.fromkeys(found))
         return self
 
     def _names_meet(self) -> Iterator[str]:
@@ -330,6 +337,9 @@ class System(Declared):
                 yield f"publishes.{name}.of: no reference of {one.of} names an object. Declare one"
             elif len(meant[0].id) != 1:
                 yield f"publishes.{name}.of: rows of {one.of} have several id columns; one is needed"
+        for name in self.retention:
+            if name in OWN_JOBS:
+                yield f"retention.{name}: a job of the platform has this name. Choose another"
         for name, check in self.checks.items():
             if check.store is not None and check.store not in self.stores:
                 yield f"checks.{name}.store: {check.store!r} is not declared. {known_names(check.store, self.stores)}"
@@ -373,12 +383,12 @@ def policy_digest(system: System, policy: str, timings: Mapping[str, str]) -> st
     timings: what presets and variables resolve to in this deployment.
     """
     said = [
-        system.model_dump_json(exclude={"stores": _PRICES, "trails": True}),
+        system.model_dump_json(exclude={"stores": _PRICES, "trails": True, "growth": True}),
         policy,
         json.dumps(dict(timings), sort_keys=True),
     ]
     return hashlib.sha256("\0".join(said).encode()).hexdigest()
 
 
-_RETENTION = {"retention", "archives", "archived_columns", "presets", "preset", "preset_env", "trails"}
+_RETENTION = {"retention", "archives", "archived_columns", "growth", "presets", "preset", "preset_env", "trails"}
 _PRICES = {"__all__": {"price_per_gb_month"}}  # what storage costs changes no answer and ends no approval

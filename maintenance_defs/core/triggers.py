@@ -60,7 +60,10 @@ class Trigger(Declared):
 
     system: Name
     run: (
-        Literal["reconciliation", "restore_drill", "archive", "archive_ahead", "archive_drill", "monthly_report"] | None
+        Literal[
+            "reconciliation", "growth", "restore_drill", "archive", "archive_ahead", "archive_drill", "monthly_report"
+        ]
+        | None
     ) = None
     policy: Annotated[tuple[Name, ...], OneOrMore] = ()
     name: Name | None = None  # of the job that several policies share: cleanup

@@ -92,3 +92,8 @@ class SourceDatabase(Protocol):
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """Begin the one transaction of a run: repeatable read, read-only, row_security off, UTC."""
+
+
+def from_table(snapshot: Snapshot, table: Table) -> str:
+    """The table as it must stand after FROM."""
+    return ".".join(snapshot.quote(part) for part in (table.schema, table.name) if part)

@@ -27,6 +27,7 @@ NEXT = """Try next:
   ./maintain plan colouring                                 what a policy would remove, and why
   ./maintain report colouring --history assets/lion/pl_preview.png   what became of that file
   ./maintain archive query "SELECT level, count(*) FROM execution_log_all GROUP BY 1"
+  ./maintain growth executions                              which tables grow, beside what was estimated
   ./maintain doctor                                         connections, columns, rights, clocks
   ./maintain dev                                            the same in the Dagster UI
 """
@@ -67,6 +68,9 @@ def run_demo(home: Home, root: Path, console: Console, *, scale: int = 0) -> int
             else:
                 for line in _findings(report.facts):
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
+                console.print()
+            if one.system.growth.projections:
+                console.print(_growth(one, home), markup=False, highlight=False, soft_wrap=True)
                 console.print()
             told("retention", 0)
             afresh = name in demo.built
@@ -127,6 +131,15 @@ def _show(console: Console, title: str, lines: Iterable[tuple[str, bool]]) -> bo
     if not first:
         console.print()
     return well
+
+
+def _growth(one: DemoSystem, home: Home) -> str:
+    from maintenance_defs.growth.measure import measure
+    from maintenance_defs.reporting.growth_facts import growth_facts
+    from maintenance_defs.reporting.growth_text import growth_headline
+
+    found = measure(one.system, home, run_id="demo", as_of=one.as_of)
+    return growth_headline(growth_facts(one.system, home, found))
 
 
 def _known(number: int | None) -> str:

@@ -1,5 +1,5 @@
 """What somebody has to be told now: a guard that refuses, damage, a plan above its limits or done in part, a month
-that stopped on its way into the archive, a store that is full.
+that stopped on its way into the archive, a store that is full or grows too fast.
 
 A condition has a name that stays the same as long as it lasts, so that it is told once.
 """
@@ -7,16 +7,13 @@ A condition has a name that stays the same as long as it lasts, so that it is to
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
 
-from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import format_size
+from maintenance_defs.growth.rates import in_a_day, level, trend
 
-TREND = timedelta(days=30)  # so far back the growth of a store is looked at
-LISTINGS = 750  # enough for hourly ones
 OPEN = ("planned", "partial")
 KINDS = 4  # so many plans back both kinds of an archive's plans are found; they are made together
 
@@ -54,6 +51,8 @@ def _of(system: System, home: Home) -> Iterator[tuple[str, str]]:
     for store, declared in system.stores.items():
         if declared.limit is not None and (full := _full(system, store, declared.limit, home)):
             yield f"{system.name} {store} full", full
+        if grown := _grown(system, store, home):
+            yield f"{system.name} {store} grows", grown
 
 
 def _newest_plans(system: System, home: Home) -> Iterator[PlanRow]:
@@ -73,20 +72,27 @@ def _newest_plans(system: System, home: Home) -> Iterator[PlanRow]:
 
 def _full(system: System, store: str, limit: int, home: Home) -> str | None:
     """Current size, limit and trend of a store that is above its limit (S3-46); None where it is not, or not known."""
-    found = [
-        a for a in home.control.history(system.name, "inventory", store, limit=LISTINGS) if a.verdict == "complete"
-    ]
-    if not found or _size(found[0]) <= limit:
+    now = home.control.latest(system.name, "inventory", store, verdict="complete")
+    if now is None or (size := now.evidence["totals"]["size_bytes"]) <= limit:
         return None
-    now = found[0]
-    before = [a for a in found if now.started_at - a.started_at <= TREND][-1]
-    days = (now.started_at - before.started_at) / timedelta(days=1)
-    text = f"{system.name}: store '{store}' holds {format_size(_size(now))}, its limit is {format_size(limit)}"
-    if days < 1:
+    text = f"{system.name}: store '{store}' holds {format_size(size)}, its limit is {format_size(limit)}"
+    seen = trend(home, now, limit, system.growth.window)
+    if seen is None:
         return f"{text}."
-    growth = (_size(now) - _size(before)) / days
-    return f"{text}; it {'grows' if growth >= 0 else 'shrinks'} by {format_size(abs(growth))} a day."
+    per_day = seen["bytes_per_day"]
+    return f"{text}; it {'grows' if per_day >= 0 else 'shrinks'} by {format_size(abs(per_day))} a day."
 
 
-def _size(inventory: Artefact) -> int:
-    return int(inventory.evidence["totals"]["size_bytes"])
+def _grown(system: System, store: str, home: Home) -> str | None:
+    """A store that grew too much in 24 h (S1-53); None where it did not, or its newest listing is not complete."""
+    now = home.control.latest(system.name, "inventory", store)
+    if now is None or now.verdict != "complete":
+        return None
+    day = in_a_day(home, now)
+    if day is None or level(day, system.growth) != "fail":
+        return None
+    return (
+        f"{system.name}: store '{store}' grew by {day['percent']:g} % in {24 * day['days']:.0f} h, by "
+        f"{format_size(day['size_bytes'])} to {format_size(now.evidence['totals']['size_bytes'])}; "
+        f"above {system.growth.fail_percent:g} % in 24 h is too fast."
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from maintenance_defs.control.artefacts import Artefact
@@ -10,7 +11,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import Store, System
 from maintenance_defs.core.quantities import format_instant, monthly_cost
 from maintenance_defs.core.schemas import OBJECT_ITEMS, ROW_ITEMS
-from maintenance_defs.reporting.trend import growth
+from maintenance_defs.growth.rates import trend
 
 VERSION = 1  # of the shape; grows when a field changes its meaning or goes
 
@@ -22,9 +23,12 @@ def gather(system: System, home: Home, diff: Artefact) -> dict[str, Any]:
     """Everything but samples of items. Raises ArtefactError when an input is not recorded any more."""
     references, inventories = inputs(system, home, diff)
     stores = [
-        _store(home, name, declared, diff, inventories.get(name), referenced=name in system.referenced_stores)
+        _store(
+            home, name, declared, diff, inventories.get(name),
+            referenced=name in system.referenced_stores, window=system.growth.window,
+        )
         for name, declared in system.stores.items()
-    ]
+    ]  # fmt: skip
     evidence = diff.evidence
     facts = {
         "version": VERSION,
@@ -98,8 +102,9 @@ def _step(artefact: Artefact | None) -> dict[str, Any]:
 
 
 def _store(
-    home: Home, name: str, declared: Store, diff: Artefact, inventory: Artefact | None, *, referenced: bool
-) -> dict[str, Any]:
+    home: Home, name: str, declared: Store, diff: Artefact, inventory: Artefact | None, *, referenced: bool,
+    window: timedelta,
+) -> dict[str, Any]:  # fmt: skip
     listed = inventory.evidence if inventory is not None else {}
     compared = diff.evidence.get("stores", {}).get(name)
     totals = listed.get("totals", {})
@@ -114,7 +119,7 @@ def _store(
         "objects": totals.get("objects", 0),
         "size_bytes": totals.get("size_bytes", 0),
         "limit_bytes": declared.limit,
-        "growth": growth(home, inventory, declared.limit),
+        "growth": trend(home, inventory, declared.limit, window),
         "cost": None,
         "scopes": [_scope(scope) for scope in listed.get("scopes", ())],
         "incomplete_uploads": len(listed.get("incomplete_uploads", ())),

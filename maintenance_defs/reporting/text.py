@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -268,8 +268,13 @@ def _not_checked(gaps: list[dict[str, Any]]) -> Section:
 
 def as_text(facts: dict[str, Any]) -> str:
     """Plain text; one newline at the end."""
+    return text_of(sections(facts))
+
+
+def text_of(found: Iterable[Section]) -> str:
+    """Sections as plain text; one newline at the end."""
     blocks = []
-    for section in sections(facts):
+    for section in found:
         body = "\n\n".join(part if isinstance(part, str) else text_table(part) for part in section.parts)
         blocks.append(f"{section.title}\n{'-' * len(section.title)}\n{body}\n")
     return "\n".join(blocks)

@@ -89,6 +89,15 @@ attributes:
       keep: forever
       slim: jsonb_build_object('ok', result -> 'ok')
       holds: [odd]
+  growth:
+    warn_percent: 10
+    tables: [public.basket]
+    projections:
+      pictures: {records: 2K-5K per month, each: 1-3 MB, store: media, prefix: images/}
+      clips: {records: 24 per hour, each: 60 s, per_minute: 5 MB, kept_for: 7 d}
+      lines: {part_of: clips, grows: 1 GB per month, table: public.logs, time: created_at}
+    savings:
+      small: {describe: Smaller pictures, saves: 50-100 MB per month}
 """
 UNITS = "one of s, min, h, d, w"
 ON_DISK = 'path: "logs/{org}/{month}/"'
@@ -139,6 +148,7 @@ OTHERS = {
     "age": ("younger_than: 30 d", "younger_than: 30", 30, ["drafts.keep.0.younger_than: 30 is not an age", UNITS]),
     "preset": ("younger_than: 30 d", "younger_than: young", 30, ["drafts.keep.0.younger_than: 'young' is neither"]),
     "by": ("30 d, by: updated_at", "30 d", 30, ["drafts.keep.0: say by which column"]),
+    "platform's job": ("    drafts:\n", "    growth:\n", 26, ["retention.growth: a job of the platform has this name"]),
     "no reason": ("      keep: [{younger_than: 2 d}]\n", "", 33, ["without a keep rule lets everything go"]),
     "fields for list": ("[{younger_than: 2 d}]", "{younger_than: 2 d}", 36, ["does not fit", "a list"]),
     "store": ("objects: media", "objects: medai", 35, ["store 'medai' is not declared", "Did you mean 'media'?"]),
@@ -164,7 +174,34 @@ OTHERS = {
     "reference's store": ("id: id, store: media", "id: id, store: medias", 18, ["'medias' is not", "'media'?"]),
     "window": ("limits: {max_objects: 100}", "window: 2-5", 32, ["'2-5' is not a window", "'02:00-05:00'"]),
 }  # fmt: skip
-WRONG = {**{f"archive: {name}": case for name, case in ARCHIVES.items()}, **OTHERS}
+GROWTH = {
+    "field": ("warn_percent: 10", "warn_percents: 10", 79, ["'warn_percents'", "Did you mean 'warn_percent'?"]),
+    "turned round": ("warn_percent: 10", "warn_percent: 30", 79, ["warn_percent: must not be above fail_percent"]),
+    "nothing": ("warn_percent: 10", "warn_percent: 0", 79, ["growth.warn_percent: 0 is too small", "more than 0"]),
+    "a number": ("warn_percent: 10", "warn_percent: ten", 79, ["'ten' does not fit", "Write a number"]),
+    "short window": ("warn_percent: 10", "window: 1 d", 79, ["growth.window: must be 2 d or more"]),
+    "floor": ("warn_percent: 10", "floor: 100", 79, ["growth.floor: 100 is not a size", "'10 GB'"]),
+    "bands": ("warn_percent: 10", "risk: {high: 2 GB}", 79, ["growth.risk: critical must be above high"]),
+    "no time": ("2K-5K per month", "2K-5K", 82, ["pictures.records: '2K-5K' says no time", "per hour, per day, per w"]),
+    "plural": ("2K-5K per month", "2K-5K per months", 82, ["'2K-5K per months' says no time"]),
+    "no count": ("2K-5K per month", "many per month", 82, ["'many' is not a number of records", "'50K' or '"]),
+    "no size": ("each: 1-3 MB", "each: 1-3", 82, ["pictures.each: '1-3' is neither a size nor a length", "'60 s'"]),
+    "downwards": ("saves: 50-100 MB", "saves: 100-50 MB", 86, ["small.saves: '100-50 MB' runs downwards"]),
+    "no unit": ("grows: 1 GB per month", "grows: 1 per month", 84, ["'1' is not a size; write a number or two and a"]),
+    "alone": ("records: 2K-5K per month, ", "", 82, ["pictures: records and each belong together: {records: 24 pe"]),
+    "nothing comes": ("records: 2K-5K per month, each: 1-3 MB, ", "", 82, ["pictures: say what comes: records and"]),
+    "no minute": (", per_minute: 5 MB", "", 83, ["clips.each: a length needs per_minute, a size"]),
+    "two measures": ("store: media, prefix: images/}", "store: media, table: a}", 82, ["by a store or by a table"]),
+    "prefix alone": ("store: media, prefix: images/}", "prefix: images/}", 82, ["prefix belongs to a store"]),
+    "column alone": ("prefix: images/}", "column: a}", 82, ["column and time belong to a table"]),
+    "store": ("store: media, prefix: images/}", "store: medai}", 82, ["'medai' is not declared", "mean 'media'?"]),
+    "scope": ("prefix: images/}", "prefix: image/}", 82, ["'image/' is no scope of store 'media'", "mean 'images/'?"]),
+    "part": ("part_of: clips", "part_of: clip", 84, ["lines.part_of: no other projection is 'clip'", "mean 'clips'?"]),
+    "itself": ("part_of: clips", "part_of: lines", 84, ["no other projection is 'lines'", "Known: pictures, clips"]),
+    "part of a part": ("per_minute: 5 MB", "per_minute: 5 MB, part_of: pictures", 84, ["'clips' is a part itself"]),
+}  # fmt: skip
+WRONG = {**{f"archive: {name}": case for name, case in ARCHIVES.items()}, **OTHERS,
+         **{f"growth: {name}": case for name, case in GROWTH.items()}}  # fmt: skip
 
 
 def problems(root: Path, text: str) -> list[str]:

@@ -47,6 +47,27 @@ def test_the_newest_is_the_one_recorded_last_whatever_its_times_say(control: Con
     assert control.history("shop", "orphan_diff", limit=1) == [second]
 
 
+def test_complete_ones_of_some_days_are_found_by_their_instants(control: Control, artefact: Make) -> None:
+    """K14; whatever text stands in the evidence."""
+
+    def add(days_ago: int, **more: object) -> Artefact:
+        made = artefact(as_of=NOON - timedelta(days=days_ago), evidence={"text": "\0\udc80é"}, **more)
+        control.record(made)
+        return made
+
+    old, older = add(3), add(5)
+    add(4, verdict="incomplete")
+    add(9)
+    now = add(0)
+    later = add(2)
+    days = (NOON - timedelta(days=5), NOON - timedelta(days=1))
+    found = control.complete_between("shop", "orphan_diff", "", *days, before=now.id)
+    assert found == [(older.as_of, older.id), (old.as_of, old.id)]
+    assert control.complete_between("shop", "orphan_diff", "", *days) == [*found, (later.as_of, later.id)]
+    assert control.newest_until("shop", "orphan_diff", "", NOON - timedelta(days=1)) == later
+    assert control.newest_until("shop", "orphan_diff", "", NOON - timedelta(days=10)) is None
+
+
 def test_systems_kinds_and_names_are_kept_apart(control: Control, artefact: Make) -> None:
     control.record(artefact(kind="inventory", name="files"))
     assert control.latest("shop", "inventory", "file") is None

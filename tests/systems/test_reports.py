@@ -35,6 +35,15 @@ def test_monitoring_before_the_migration_counts_and_names_it(bench: Make) -> Non
     assert "archive_columns" in active["message"]
 
 
+def test_each_run_more_is_counted_with_its_bytes(bench: Make) -> None:
+    """S0-14: objects and bytes by the ordinal of a delivery, and how many tracking ids have how many."""
+    reports = bench("reports")
+    reports.own_database("postgresql")
+    for report in (bench("reports").reconcile(), reports.reconcile()):  # the shipped SQLite, then PostgreSQL
+        assert query(report, "by_generation") == [(1, 3, 6, 928_702), (2, 2, 3, 612_950), (3, 1, 2, 312_254)]
+        assert query(report, "generations") == [(1, 1), (2, 1), (3, 1)]
+
+
 def test_monitoring_after_the_migration_counts_null_as_active(bench: Make) -> None:  # numbers of A0-3, X-2
     reports = bench("reports")
     run = reports.own_database()

@@ -21,6 +21,7 @@ from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.core.resolve import StoreNames, needed_columns, resolve, rows_schema
 from maintenance_defs.core.schemas import LOOSE_KINDS, LOOSE_REFERENCES, REFERENCES
 from maintenance_defs.databases.base import Snapshot, Table
+from maintenance_defs.databases.base import from_table as from_table
 from maintenance_defs.reconcile.calculator import literal
 
 Progress = Callable[[int], None]
@@ -82,12 +83,6 @@ def right_to_read(table: Table, *columns: str) -> str:
     """What gives a role of PostgreSQL the right to read these columns."""
     names = ", ".join(f'"{column}"' for column in columns)
     return f"GRANT USAGE ON SCHEMA {table.schema}, and GRANT SELECT ({names}) ON {table}, to it."
-
-
-def from_table(snapshot: Snapshot, table: Table) -> str:
-    """The table as it must stand after FROM."""
-    parts = [table.schema, table.name] if table.schema else [table.name]
-    return ".".join(snapshot.quote(part) for part in parts)
 
 
 def select_rows(snapshot: Snapshot, table: Table, reference: Reference, where: str | None) -> str:
