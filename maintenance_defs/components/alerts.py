@@ -51,7 +51,8 @@ def _alarms(systems: Mapping[str, System]) -> dg.SensorDefinition:
         minimum_interval_seconds=ALARM_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells once, while it lasts: a guard refuses, a check found damage, a plan is above its limits or "
-        f"was executed in part, a store is full. To {VARIABLE}; without it, the tick says what would be told.",
+        f"was executed in part, a store is full, runs fail one after the other, there are more orphans than "
+        f"alert_above says. To {VARIABLE}; without it, the tick says what would be told.",
     )
     def sensor(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SkipReason:
         told = set(json.loads(context.cursor)) if context.cursor else set()

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from maintenance_defs.core.alert_above import AlertAbove
 from maintenance_defs.core.archive import Archive, ColumnArchive, check_archives
 from maintenance_defs.core.parameters import named_timings
 from maintenance_defs.core.policy import Policy
@@ -299,6 +300,7 @@ class System(Declared):
     publishes: dict[Name, Publication] = {}
     trails: dict[Name, Trail] = {}  # `maintain validate SYSTEM --segment ID`
     guards: Guards = Guards()
+    alert_above: AlertAbove = AlertAbove()
     report: Literal["tables", "storage_maintenance"] = "tables"
     drift_scan: bool = True  # look for keys in columns that nobody declared (D12)
     kinds: Strings = ()
@@ -371,12 +373,14 @@ def policy_digest(system: System, policy: str, timings: Mapping[str, str]) -> st
     timings: what presets and variables resolve to in this deployment.
     """
     said = [
-        system.model_dump_json(exclude={"stores": _PRICES, "trails": True}),
+        system.model_dump_json(exclude={"stores": _PRICES, "trails": True, "alert_above": True}),
         policy,
         json.dumps(dict(timings), sort_keys=True),
     ]
     return hashlib.sha256("\0".join(said).encode()).hexdigest()
 
 
-_RETENTION = {"retention", "archives", "archived_columns", "presets", "preset", "preset_env", "trails"}
-_PRICES = {"__all__": {"price_per_gb_month"}}  # what storage costs changes no answer and ends no approval
+_RETENTION = {"retention", "archives", "archived_columns", "presets", "preset", "preset_env", "trails", "alert_above"}
+_PRICES = {
+    "__all__": {"price_per_gb_month"}
+}  # what storage costs, or when people are told, changes no answer and ends no approval

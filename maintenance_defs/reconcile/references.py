@@ -131,9 +131,11 @@ def read_sources(
         if table is None:
             sources.append(said | {"missing_table": True} | Found().evidence())
             continue
+        began = time.monotonic()
         found, file = write_reference(reading, reference, number, table, folder)
+        said |= {"missing_table": False, "columns": table.columns, "seconds": round(time.monotonic() - began, 4)}
         aside.append((reference, file))
-        sources.append(said | {"missing_table": False, "columns": table.columns} | found.evidence())
+        sources.append(said | found.evidence())
     return sources, aside
 
 

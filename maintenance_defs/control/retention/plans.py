@@ -91,6 +91,12 @@ class Plans(Part):
         with self._engine.connect() as connection:
             return [plan_row(row) for row in connection.execute(query.order_by(plan.c.number))]
 
+    def made_between(self, system: str, since: datetime, until: datetime) -> list[PlanRow]:
+        """The plans of all policies and archives that were recorded in [since, until), oldest first."""
+        query = sa.select(plan).where(plan.c.system == system, plan.c.created_at >= since, plan.c.created_at < until)
+        with self._engine.connect() as connection:
+            return [plan_row(row) for row in connection.execute(query.order_by(plan.c.number))]
+
     def find_plan(self, prefix: str) -> PlanRow:
         """By id, or by the beginning of id or digest, at least 8 characters of it.
 
