@@ -23,6 +23,7 @@ from maintenance_defs.core.problems import did_you_mean, problems, shown
 from maintenance_defs.core.retention_rules import chosen_preset, is_enabled, parse_days
 from maintenance_defs.core.triggers import (
     ARCHIVE_RUNS,
+    REPORTS,
     ApprovedPlans,
     Backlog,
     BurnIn,
@@ -116,6 +117,12 @@ def load_systems(root: Path, environment: Mapping[str, str] = os.environ) -> dic
     return dict(sorted(loaded.items()))
 
 
+def schedules_of(root: Path, system: str) -> list[Schedule]:
+    """The schedules of one system, as `load_triggers` finds them."""
+    found = [loaded.trigger for loaded in load_triggers(root)]
+    return [trigger for trigger in found if isinstance(trigger, Schedule) and trigger.system == system]
+
+
 def load_triggers(
     root: Path, systems: Mapping[str, LoadedSystem] | None = None, environment: Mapping[str, str] = os.environ
 ) -> list[LoadedTrigger]:
@@ -176,7 +183,7 @@ def _unknown_policies(here: LoadedTrigger, loaded: LoadedSystem) -> Iterator[str
                     f"watch.groups: {name} of {system.name} has no groups; it is planned whole "
                     f"({here.where(('watch', 'groups'))})."
                 )
-    taken = (*system.retention, "reconciliation", "restore_drill", "monthly_report", *ARCHIVE_RUNS)
+    taken = (*system.retention, "reconciliation", "restore_drill", *REPORTS, *ARCHIVE_RUNS)
     if isinstance(trigger, Trigger) and trigger.name in taken:
         yield f"name: {trigger.name!r} is taken by another job of {system.name} ({here.where(('name',))})."
 

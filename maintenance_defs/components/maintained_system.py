@@ -10,7 +10,7 @@ from maintenance_defs.components import checks, metadata, steps, watching
 from maintenance_defs.components.archive_assets import archive_assets, archive_jobs, archive_names
 from maintenance_defs.components.archive_upkeep import upkeep_assets, upkeep_jobs
 from maintenance_defs.components.declared import Declared, Example
-from maintenance_defs.components.monthly import monthly_asset, monthly_job
+from maintenance_defs.components.pages import page_assets, page_jobs
 from maintenance_defs.components.publications import publication_assets
 from maintenance_defs.components.retention_assets import drill_selection, policy_assets, policy_job, without_drill
 from maintenance_defs.components.retention_checks import drill_check
@@ -68,9 +68,8 @@ def system_definitions(system: System, folder: Path) -> dg.Definitions:
     )
     jobs = [job, *(policy_job(system, name) for name in system.retention), *archive_jobs(system), *upkeep_jobs(system)]
     policies = [asset for name in system.retention for asset in policy_assets(system, name)]
-    month = monthly_asset(system)
-    policies.append(month)
-    jobs.append(monthly_job(system, month))
+    policies += page_assets(system)
+    jobs += page_jobs(system)
     policies += [asset for name in archive_names(system) for asset in archive_assets(system, name)]
     policies += [asset for name in system.archives for asset in upkeep_assets(system, name)]
     drill = drill_check(system)

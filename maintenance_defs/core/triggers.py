@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
 
+from maintenance_defs.core.periods import Kind
 from maintenance_defs.core.quantities import Duration
 from maintenance_defs.core.retention_rules import chosen_preset
 from maintenance_defs.core.vocabulary import Declared, EnvName, Name, OneOrMore, Sql, Word, template_columns
@@ -42,6 +43,18 @@ def parse_cron(value: str) -> str:
     )
 
 
+def ticks(cron: str, timezone: str, since: datetime, until: datetime) -> int:
+    """How often a schedule starts in [since, until)."""
+    from croniter import croniter
+
+    found = 0
+    zone = ZoneInfo(timezone)
+    times = croniter(cron, (since - timedelta(microseconds=1)).astimezone(zone))
+    while times.get_next(datetime).astimezone(UTC) < until:
+        found += 1
+    return found
+
+
 def _known_zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -51,6 +64,7 @@ def _known_zone(value: str) -> str:
 
 
 ARCHIVE_RUNS = ("archive", "archive_ahead", "archive_drill")  # over all archives of a system
+REPORTS: dict[str, Kind] = {"daily_report": "day", "weekly_report": "week", "monthly_report": "month"}  # of what period
 Cron = Annotated[str, AfterValidator(parse_cron)]
 Zone = Annotated[str, AfterValidator(_known_zone)]
 
@@ -60,8 +74,11 @@ class Trigger(Declared):
 
     system: Name
     run: (
-        Literal["reconciliation", "restore_drill", "archive", "archive_ahead", "archive_drill", "monthly_report"] | None
-    ) = None
+        Literal[
+            "reconciliation", "restore_drill", "archive", "archive_ahead", "archive_drill",
+            "daily_report", "weekly_report", "monthly_report",
+        ] | None
+    ) = None  # fmt: skip
     policy: Annotated[tuple[Name, ...], OneOrMore] = ()
     name: Name | None = None  # of the job that several policies share: cleanup
 

@@ -18,6 +18,7 @@ from maintenance_defs.core.declaration import System
 RECONCILIATION = "reconciliation"
 STEPS = ("inventory", "references", "orphan_diff")
 ATTEMPTS = 3  # a step that may succeed soon is tried so often in one run
+LOOKED_BACK = 50  # runs, for the last that succeeded
 KINDS = 2  # an archive makes two plans a run
 
 
@@ -36,20 +37,20 @@ class Run:
 Runs = dict[str, list[Run]]  # 'reconciliation', then policies, then archives -> oldest first
 
 
-def recent_runs(system: System, home: Home, limit: int, now: datetime) -> Runs:
-    """The last `limit` of each, or fewer."""
+def recent_runs(system: System, home: Home, limit: int, now: datetime, until: datetime | None = None) -> Runs:
+    """The last `limit` of each that began before `until`, or fewer."""
     control = home.control
     tried = [
         attempt
         for kind, names in ((STEPS[0], [*system.stores]), (STEPS[1], [""]), (STEPS[2], [""]))
         for name in names
-        for attempt in control.attempts(system.name, kind, name, limit=limit * ATTEMPTS)
+        for attempt in control.attempts(system.name, kind, name, until=until, limit=limit * ATTEMPTS)
     ]
     found = {RECONCILIATION: _reconciliations(tried)}
     for name in _planned(system):
-        plans = control.retention.plans(system.name, name, limit=limit * KINDS)
-        made = control.attempts(system.name, _kind(system, name), name, limit=limit * KINDS)
-        found[name] = _cycles(system, made, {plan.id: plan for plan in plans}, found[RECONCILIATION], now)
+        made = control.attempts(system.name, _kind(system, name), name, until=until, limit=limit * KINDS)
+        plans = control.retention.plans_of([attempt.id for attempt in made])
+        found[name] = _cycles(system, made, plans, found[RECONCILIATION], now)
     return {name: runs[-limit:] for name, runs in found.items()}
 
 
@@ -59,11 +60,17 @@ def runs_between(system: System, home: Home, since: datetime, until: datetime, n
     tried = [a for kind in STEPS for a in control.attempts(system.name, kind, since=since, until=until)]
     found = {RECONCILIATION: _reconciliations(tried)}
     made = {kind: control.attempts(system.name, kind, since=since, until=until) for kind in ("plan", "archive_plan")}
-    plans = {plan.id: plan for plan in control.retention.made_between(system.name, since, max(until, now))}
+    plans = control.retention.plans_of([attempt.id for kind in made.values() for attempt in kind])
     for name in _planned(system):
         mine = [attempt for attempt in made[_kind(system, name)] if attempt.name == name]
         found[name] = _cycles(system, mine, plans, found[RECONCILIATION], now)
     return found
+
+
+def last_success(system: System, home: Home, name: str, before: datetime, now: datetime) -> Run | None:
+    """The last one of `name` that began before, as far as LOOKED_BACK runs tell."""
+    runs = recent_runs(system, home, LOOKED_BACK, now, before)[name]
+    return next((run for run in reversed(runs) if run.ok), None)
 
 
 def success_percent(runs: Iterable[Run]) -> float | None:

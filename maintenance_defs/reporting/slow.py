@@ -8,7 +8,7 @@ from maintenance_defs.core.declaration import System
 
 def orphans_of(diff: Artefact) -> int | None:
     """Orphan candidates of all stores; None where not everything was compared."""
-    if diff.verdict != "complete":
+    if diff.verdict != "complete" or "stores" not in diff.evidence:
         return None
     return sum(int(store.get("counts", {}).get("orphan_candidate", 0)) for store in diff.evidence["stores"].values())
 
