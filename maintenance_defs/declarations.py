@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -19,8 +20,9 @@ from pydantic import BaseModel, ValidationError
 from maintenance_defs.core import yaml_lines
 from maintenance_defs.core.declaration import Scope, System
 from maintenance_defs.core.errors import DeclarationError
+from maintenance_defs.core.presets import chosen_preset
 from maintenance_defs.core.problems import did_you_mean, problems, shown
-from maintenance_defs.core.retention_rules import chosen_preset, is_enabled, parse_days
+from maintenance_defs.core.retention_rules import is_enabled, parse_days
 from maintenance_defs.core.triggers import (
     ARCHIVE_RUNS,
     REPORTS,
@@ -145,7 +147,7 @@ def load_triggers(
         if isinstance(value, Schedule):
             known = systems.get(value.system)
             try:
-                value.effective_cron(environment, known.system if known else None)
+                value.effective_cron(environment, datetime.now(UTC), known.system if known else None)
             except ValueError as error:
                 where = here.where(("cron_preset" if value.cron_preset else "cron_env",))
                 found += [f"{error} ({where})."] if known or not value.cron_preset else []

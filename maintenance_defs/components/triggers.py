@@ -1,6 +1,7 @@
 """Triggers as YAML components. A schedule is one per declaration; the sensors are one per kind (sensors.py)."""
 
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -94,7 +95,7 @@ class Schedule(Declared[triggers.Schedule]):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         if self.declared.cron_preset is not None:
             return dg.Definitions()  # its system says when: built where all systems are known (loading.py)
-        cron = self.declared.effective_cron(os.environ)
+        cron = self.declared.effective_cron(os.environ, datetime.now(UTC))
         return dg.Definitions(schedules=[schedule_definition(self.declared, cron)] if cron else [])
 
 

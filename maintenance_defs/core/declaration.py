@@ -10,12 +10,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from maintenance_defs.core.alert_above import AlertAbove
 from maintenance_defs.core.archive import Archive, ColumnArchive, check_archives
@@ -275,6 +275,10 @@ class Publication(Declared):
     migration: str | None = None  # makes the table; without it nothing is written
 
 
+# YAML reads an instant as one, and quotes should not be needed.
+PresetValue = Annotated[str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, date) else value)]
+
+
 class Guards(Declared):
     """When a reconciliation must not be acted on. Percentages are of the scope's or source's population."""
 
@@ -307,7 +311,8 @@ class System(Declared):
     retention: dict[Name, Policy] = {}
     archives: dict[Name, Archive] = {}
     archived_columns: dict[Name, ColumnArchive] = {}
-    presets: dict[Name, dict[Name, str]] = {}  # testing, production -> timing -> '30 d' or a cron expression
+    # testing, production -> timing -> '30 d' or a cron expression; and when it expires
+    presets: dict[Name, dict[Name, PresetValue]] = {}
     preset: Name | None = None
     preset_env: EnvName | None = None  # a variable that chooses another one
 

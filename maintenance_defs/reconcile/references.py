@@ -72,7 +72,6 @@ def take_references(
     row_count = size_bytes = 0
     at = evaluation_instant(as_of, {"this machine": started_at})
     try:
-        timings = _timings(system, home)
         database = open_database(home.value(system.database.url_env, f"the database of {system.name}"))
         listed = {
             name: home.artefacts.local(found.uri, found.digest) / FILE
@@ -82,6 +81,7 @@ def take_references(
         with database.snapshot() as snapshot:
             evidence["database"] = _facts(database, snapshot.evidence)
             at = evaluation_instant(as_of, {"this machine": started_at, "the database": snapshot.evidence.taken_at})
+            timings = _timings(system, home, at)
             with home.artefacts.stage(system.name, "references", "", artefact_id, as_of=at) as staged:
                 with TemporaryDirectory(dir=staged.path) as spool, calculator(Path(spool)) as con:
                     resolver.prepare(con)
@@ -152,9 +152,9 @@ def _facts(database: SourceDatabase, evidence: DatabaseEvidence) -> dict[str, An
     }
 
 
-def _timings(system: System, home: Home) -> dict[str, str]:
+def _timings(system: System, home: Home, at: datetime) -> dict[str, str]:
     try:
-        return timings_of_checks(system, home.environment)
+        return timings_of_checks(system, home.environment, at)
     except ValueError as error:
         raise Refused("configuration", f"{error}. Nothing was read.") from None
 

@@ -15,6 +15,7 @@ from typing import Any
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import Store, System
 from maintenance_defs.core.errors import MaintenanceError, Refused, StoreDenied
+from maintenance_defs.core.presets import preset_at
 from maintenance_defs.core.quantities import format_duration, format_instant
 from maintenance_defs.reporting.doctor_archives import examine_archives
 from maintenance_defs.reporting.doctor_database import examine_database
@@ -43,6 +44,7 @@ def examine(
     now: this machine's time, passed in by tests.
     """
     yield from _environment(system, home)
+    yield from _preset(system, home, now or datetime.now(UTC))
     for name, declared in system.stores.items():
         if declared.url_env not in home.environment:
             continue
@@ -64,6 +66,20 @@ def examine(
 def _failed(system: System, subject: str, error: MaintenanceError, *, optional: bool = False) -> Finding:
     what, _, todo = str(error).partition(". ")
     return Finding(system.name, subject, "warn" if optional else "fail", what.rstrip(".") + ".", todo)
+
+
+def _preset(system: System, home: Home, now: datetime) -> Iterator[Finding]:
+    """A preset that expired or will soon: which timings hold."""
+    try:
+        found = preset_at(system, home.environment, now)
+    except ValueError as error:
+        yield Finding(system.name, "preset", "fail", f"{error}.")
+        return
+    if found is not None and found.expires_at is not None:
+        what, _, todo = (found.message or f"{found.chosen} holds until {format_instant(found.expires_at)}.").partition(
+            ". "
+        )
+        yield Finding(system.name, "preset", "warn" if found.message else "ok", f"{what.rstrip('.')}.", todo)
 
 
 def _environment(system: System, home: Home) -> Iterator[Finding]:

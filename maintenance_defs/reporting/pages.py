@@ -160,7 +160,7 @@ def _due(system: System, home: Home, schedules: Sequence[Schedule], since: datet
     due: dict[str, int] = {}
     archives = (*system.archives, *system.archived_columns)
     for schedule in schedules:
-        cron = schedule.effective_cron(home.environment, system)
+        cron = schedule.effective_cron(home.environment, until, system)
         if cron is None or not schedule.running:
             continue
         names = [*schedule.policy] or (archives if schedule.run == "archive" else ())
