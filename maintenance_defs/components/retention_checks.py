@@ -26,7 +26,7 @@ def plan_specs(system: System, name: str) -> list[dg.AssetCheckSpec]:
     ]
     if _may_be_testing(system, name):
         words = (
-            "Its timings are not those for testing, unless MAINTENANCE_ENVIRONMENT says that this is no production; its "
+            "Its timings are not those for testing, unless MAINTENANCE_ENVIRONMENT says that this is none; its "
             "preset neither expired nor will within a day."
         )
         specs.append(dg.AssetCheckSpec("profile", asset=key, description=words))
