@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -19,8 +20,9 @@ from pydantic import BaseModel, ValidationError
 from maintenance_defs.core import yaml_lines
 from maintenance_defs.core.declaration import OWN_JOBS, Scope, System
 from maintenance_defs.core.errors import DeclarationError
+from maintenance_defs.core.presets import chosen_preset
 from maintenance_defs.core.problems import did_you_mean, problems, shown
-from maintenance_defs.core.retention_rules import chosen_preset, is_enabled, parse_days
+from maintenance_defs.core.retention_rules import is_enabled, parse_days
 from maintenance_defs.core.triggers import (
     ARCHIVE_RUNS,
     ApprovedPlans,
@@ -116,6 +118,12 @@ def load_systems(root: Path, environment: Mapping[str, str] = os.environ) -> dic
     return dict(sorted(loaded.items()))
 
 
+def schedules_of(root: Path, system: str) -> list[Schedule]:
+    """The schedules of one system, as `load_triggers` finds them."""
+    found = [loaded.trigger for loaded in load_triggers(root)]
+    return [trigger for trigger in found if isinstance(trigger, Schedule) and trigger.system == system]
+
+
 def load_triggers(
     root: Path, systems: Mapping[str, LoadedSystem] | None = None, environment: Mapping[str, str] = os.environ
 ) -> list[LoadedTrigger]:
@@ -138,7 +146,7 @@ def load_triggers(
         if isinstance(value, Schedule):
             known = systems.get(value.system)
             try:
-                value.effective_cron(environment, known.system if known else None)
+                value.effective_cron(environment, datetime.now(UTC), known.system if known else None)
             except ValueError as error:
                 where = here.where(("cron_preset" if value.cron_preset else "cron_env",))
                 found += [f"{error} ({where})."] if known or not value.cron_preset else []

@@ -115,7 +115,8 @@ def may_act(system: System, plan: PlanRow, home: Home) -> None:
         archive_gate.may_act(system, find_any(system, plan.policy), plan, home)
         return
     policy = find_policy(system, plan.policy)
-    gate.may_act(system, policy, plan, home, timings_here(system, policy, home), datetime.now(UTC))
+    now = datetime.now(UTC)
+    gate.may_act(system, policy, plan, home, timings_here(system, policy, home, now), now)
 
 
 def execute(
@@ -151,4 +152,4 @@ def standing(system: System, name: str, home: Home) -> tuple[str, str]:
     if name not in system.retention:
         return find_any(system, name).mode, policy_digest(system, name, {})
     policy = find_policy(system, name)
-    return policy.mode, policy_digest(system, name, timings_here(system, policy, home))
+    return policy.mode, policy_digest(system, name, timings_here(system, policy, home, datetime.now(UTC)))

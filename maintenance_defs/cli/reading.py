@@ -28,6 +28,7 @@ from maintenance_defs.cli.shared import (
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from maintenance_defs.core.periods import Kind
     from maintenance_defs.reporting.report import Report
 
 FORMATS = ("csv", "json", "parquet", "r2", "wrangler")
@@ -51,6 +52,8 @@ fail_option = click.option("--fail-on-findings", is_flag=True, help="Exit with 1
 @click.option("--last", is_flag=True, help="Tell of the last reconciliation; read neither store nor database.")
 @click.option("--plan", "prefix", metavar="PLAN", help="Tell what the ledger says of this plan instead.")
 @click.option("--history", metavar="KEY", help="Tell what retention ever did to this key instead.")
+@click.option("--day", is_flag=False, flag_value="", metavar="[DATE]", help="Tell of a day, or the last 24 hours.")
+@click.option("--week", is_flag=False, flag_value="", metavar="[DATE]", help="Tell of a week, or the last seven days.")
 @click.option("--month", metavar="YYYY-MM", help="Tell of a month instead: size, cost, reading time, acts, checks.")
 @as_of_option
 @fail_option
@@ -64,6 +67,8 @@ def report(
     last: bool,
     prefix: str | None,
     history: str | None,
+    day: str | None,
+    week: str | None,
     month: str | None,
     as_of: datetime | None,
     fail_on_findings: bool,
@@ -80,14 +85,18 @@ def report(
       maintain report shop --last --item missing_candidate --format json
       maintain report shop --plan 1f0c93ab
       maintain report shop --history images/1024/front.jpg
+      maintain report shop --day
+      maintain report shop --week 2025-10-31
       maintain report shop --month 2025-10
     """
-    alone = [option for option in (prefix, history, month) if option is not None]
+    pages: dict[Kind, str | None] = {"day": day, "week": week, "month": month}
+    alone = [option for option in (prefix, history, *pages.values()) if option is not None]
     if alone:
         if last or as_of or target or format_ or items or len(alone) > 1:
-            raise click.UsageError("--plan, --history and --month each stand alone")
-        if month is not None:
-            return _month(name, month, as_json)
+            raise click.UsageError("--plan, --history, --day, --week and --month each stand alone")
+        for kind, text in pages.items():
+            if text is not None:
+                return _page(name, kind, text, as_json)
         return _ledger(name, prefix, history, as_json)
     from maintenance_defs.reporting.exports import ORPHANS
     from maintenance_defs.reporting.report import ITEMS, Report
@@ -130,18 +139,25 @@ def report(
     return exit_code(found, fail_on_findings=fail_on_findings)
 
 
-def _month(name: str, month: str, as_json: bool) -> int:
-    """What is on record of one month."""
-    from maintenance_defs.reporting.monthly import month_facts, month_lines, parse_month
+def _page(name: str, kind: Kind, text: str, as_json: bool) -> int:
+    """What is on record of one day, week or month; of the last one up to now, where none is named."""
+    from datetime import UTC, datetime
 
+    from maintenance_defs.core.periods import Period
+    from maintenance_defs.declarations import schedules_of
+    from maintenance_defs.reporting.pages import page_facts
+    from maintenance_defs.reporting.pages_text import page_lines
+
+    now = datetime.now(UTC)
     try:
-        begins = parse_month(month)
+        period = Period.parse(kind, text) if text or kind == "month" else Period.up_to(kind, now)
     except ValueError as error:
-        raise click.BadParameter(f"{error}.", param_hint="--month") from None
-    system = load_system(name).system
+        raise click.BadParameter(f"{error}.", param_hint=f"--{kind}") from None
+    loaded = load_system(name)
     with working_home(serve=False) as home:
-        facts = month_facts(system, home, begins)
-    print_json(facts) if as_json else click.echo("\n".join(month_lines(facts)))
+        schedules = schedules_of(loaded.root, name)
+        facts = page_facts(loaded.system, home, period, schedules=schedules, now=now)
+    print_json(facts) if as_json else click.echo("\n".join(page_lines(facts)))
     return CLEAN
 
 

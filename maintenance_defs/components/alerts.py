@@ -51,8 +51,8 @@ def _alarms(systems: Mapping[str, System]) -> dg.SensorDefinition:
         minimum_interval_seconds=ALARM_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells once, while it lasts: a guard refuses, a check found damage, a plan is above its limits or "
-        f"was executed in part, a store is full or grows fast. To {VARIABLE}; without it, the tick says what it would "
-        "tell.",
+        f"was executed in part, a store is full or grows fast, runs fail one after the other, there are more orphans "
+        f"than alert_above says. To {VARIABLE}; without it, the tick says what it would tell.",
     )
     def sensor(context: dg.SensorEvaluationContext, home: dg.ResourceParam[Home]) -> dg.SkipReason:
         told = set(json.loads(context.cursor)) if context.cursor else set()

@@ -75,7 +75,7 @@ def _preset_schedules(triggers: Sequence[AnyTrigger], systems: Mapping[str, Syst
     found = []
     for trigger in triggers:
         if isinstance(trigger, Schedule) and trigger.cron_preset is not None:
-            cron = trigger.effective_cron(os.environ, systems[trigger.system])
+            cron = trigger.effective_cron(os.environ, datetime.now(UTC), systems[trigger.system])
             found += [schedule_definition(trigger, cron)] if cron else []
     return found
 
@@ -128,7 +128,7 @@ def _freshness(schedules: Sequence[Schedule], systems: Mapping[str, System]) -> 
     """Asset -> how old its answer may get: late after its schedule's longest pause, lost after two (S1-32)."""
     policies: dict[dg.AssetKey, Any] = {}
     for schedule in schedules:
-        cron = schedule.effective_cron(os.environ, systems[schedule.system])
+        cron = schedule.effective_cron(os.environ, datetime.now(UTC), systems[schedule.system])
         if cron is None:
             continue
         pause = longest_pause(cron, schedule.timezone)

@@ -1,17 +1,17 @@
 """One declared system as assets with their checks: three that look, three for every policy; and their jobs."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 
-from maintenance_defs.components import checks, metadata
+from maintenance_defs.components import checks, metadata, watching
 from maintenance_defs.components.archive_assets import archive_assets, archive_jobs, archive_names
 from maintenance_defs.components.archive_upkeep import upkeep_assets, upkeep_jobs
 from maintenance_defs.components.declared import Declared, Example
 from maintenance_defs.components.growth import growth_asset, growth_job
-from maintenance_defs.components.monthly import monthly_asset, monthly_job
+from maintenance_defs.components.pages import page_assets, page_jobs
 from maintenance_defs.components.publications import publication_assets
 from maintenance_defs.components.retention_assets import drill_selection, policy_assets, policy_job, without_drill
 from maintenance_defs.components.retention_checks import drill_check
@@ -68,9 +68,9 @@ def system_definitions(system: System, folder: Path) -> dg.Definitions:
     )
     jobs = [job, *(policy_job(system, name) for name in system.retention), *archive_jobs(system), *upkeep_jobs(system)]
     policies = [asset for name in system.retention for asset in policy_assets(system, name)]
-    month, growth = monthly_asset(system), growth_asset(system)
-    policies += [month, growth]
-    jobs += [monthly_job(system, month), growth_job(system, growth)]
+    growth = growth_asset(system)
+    policies += [*page_assets(system), growth]
+    jobs += [*page_jobs(system), growth_job(system, growth)]
     policies += [asset for name in archive_names(system) for asset in archive_assets(system, name)]
     policies += [asset for name in system.archives for asset in upkeep_assets(system, name)]
     drill = drill_check(system)
@@ -132,7 +132,7 @@ def _references(system: System, folder: Path) -> dg.AssetsDefinition:
         name=f"{system.name}__references",
         # After inventory: a snapshot must begin when the listings have ended (I4).
         specs=[_spec(system, "references", describe_references(system), kinds, ["inventory"])],
-        check_specs=checks.references_specs(system),
+        check_specs=[*checks.references_specs(system), *watching.references_specs(system)],
         pool=f"db_{system.name}",
     )
     def references(context: dg.AssetExecutionContext, config: Reconcile, home: dg.ResourceParam[Home]) -> Steps:
@@ -145,6 +145,7 @@ def _references(system: System, folder: Path) -> dg.AssetsDefinition:
         if complete:
             yield dg.MaterializeResult(metadata=metadata.of_references(system, found))
         yield from checks.of_references(system, found, before)
+        yield from watching.of_references(system, found)
         if not complete:
             raise failed([found])
 
@@ -155,7 +156,7 @@ def _orphan_diff(system: System) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"{system.name}__orphan_diff",
         specs=[_spec(system, "orphan_diff", describe_diff(system), ["parquet", "duckdb"], ["inventory", "references"])],
-        check_specs=checks.diff_specs(system),
+        check_specs=[*checks.diff_specs(system), *watching.diff_specs(system)],
         pool=f"store_{system.name}",  # it asks the stores again for what seems to be missing
     )
     def orphan_diff(context: dg.AssetExecutionContext, config: Reconcile, home: dg.ResourceParam[Home]) -> Steps:
@@ -167,6 +168,7 @@ def _orphan_diff(system: System) -> dg.AssetsDefinition:
         if compared:
             yield dg.MaterializeResult(metadata=metadata.of_diff(found, facts))
         yield from checks.of_diff(system, facts)
+        yield from watching.of_diff(system, found, home, datetime.now(UTC))
         if not compared:
             raise failed([found])
 

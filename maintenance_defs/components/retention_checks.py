@@ -11,12 +11,11 @@ from maintenance_defs.components.metadata import plain, table
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.retention_rules import chosen_preset
+from maintenance_defs.core.presets import PRODUCTION, preset_at
 from maintenance_defs.retention.cycle import Cycle, obstacle
 from maintenance_defs.retention.drill import drilled_stores, restore_drill
 
 TESTING = "testing"  # the preset that must not decide in production
-PRODUCTION = "production"
 
 
 def plan_specs(system: System, name: str) -> list[dg.AssetCheckSpec]:
@@ -26,7 +25,10 @@ def plan_specs(system: System, name: str) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec("within_limits", asset=key, description="The plan takes no more than its limits allow."),
     ]
     if _may_be_testing(system, name):
-        words = "Its timings are not those for testing, unless MAINTENANCE_ENVIRONMENT says that this is no production."
+        words = (
+            "Its timings are not those for testing, unless MAINTENANCE_ENVIRONMENT says that this is none; its "
+            "preset neither expired nor will within a day."
+        )
         specs.append(dg.AssetCheckSpec("profile", asset=key, description=words))
     return specs
 
@@ -46,9 +48,12 @@ def of_plan(system: System, plan: PlanRow, home: Home, now: Any) -> Iterator[dg.
     yield shown(key, "within_limits", not exceeded, ERROR, exceeded, {"guards": len(plan.totals["guards"])})
     if _may_be_testing(system, plan.policy):
         where = home.environment.get("MAINTENANCE_ENVIRONMENT", PRODUCTION).casefold()
-        preset = chosen_preset(system, home.environment) or "none"
-        passed = preset != TESTING or where != PRODUCTION
-        words = [] if passed else [
+        found = preset_at(system, home.environment, plan.as_of)
+        preset = found.holds if found else "none"
+        misplaced = preset == TESTING and where == PRODUCTION
+        passed = not misplaced and not (found and found.message)
+        words = [found.message] if found and found.message else []
+        words += [] if not misplaced else [
             f"The profile is testing, and this is production: {plan.policy} takes what is minutes old. Set "
             f"{system.preset_env or 'preset'}, or MAINTENANCE_ENVIRONMENT if this is no production."
         ]  # fmt: skip

@@ -1,13 +1,13 @@
 """Triggers as YAML components. A schedule is one per declaration; the sensors are one per kind (sensors.py)."""
 
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from maintenance_defs.components.declared import Declared, Example
-from maintenance_defs.components.monthly import NAME as MONTHLY
-from maintenance_defs.components.monthly import month_before
+from maintenance_defs.components.pages import partition_before
 from maintenance_defs.components.sensors import still_running
 from maintenance_defs.components.steps import TAG, job_name
 from maintenance_defs.core import triggers
@@ -16,6 +16,8 @@ DOES = {
     "reconciliation": "Starts the reconciliation of {}",
     "growth": "Measures how the stores and tables grow of {}",
     "restore_drill": "Tries whether what was quarantined from {} can be given back",
+    "daily_report": "Writes the report of the day that is over, of {},",
+    "weekly_report": "Writes the report of the week that is over, of {},",
     "monthly_report": "Writes the report of the month that is over, of {},",
     "archive": "Plans what of the archives of {} may leave, and carries out what is automatic,",
     "archive_ahead": "Makes the partitions of the months to come of {}",
@@ -26,7 +28,7 @@ DOES = {
 class ScheduleExample(Example):
     attributes = """\
   system: shop
-  run: reconciliation            # growth, restore_drill, monthly_report, archive, …; or policy: NAME
+  run: reconciliation            # growth, restore_drill, daily_report, archive, …; or policy: NAME
   cron: "30 2 * * *"             # minute, hour, day, month, weekday
   # cron_preset: cleanup         # instead of cron: what the system's chosen preset says
   # cron_env: SHOP_SCHEDULE      # a variable that overrides it; 'off' means no schedule
@@ -94,7 +96,7 @@ class Schedule(Declared[triggers.Schedule]):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         if self.declared.cron_preset is not None:
             return dg.Definitions()  # its system says when: built where all systems are known (loading.py)
-        cron = self.declared.effective_cron(os.environ)
+        cron = self.declared.effective_cron(os.environ, datetime.now(UTC))
         return dg.Definitions(schedules=[schedule_definition(self.declared, cron)] if cron else [])
 
 
@@ -109,12 +111,12 @@ def schedule_definition(declared: triggers.Schedule, cron: str) -> dg.ScheduleDe
         why = still_running(context.instance, declared)
         return dg.SkipReason(why) if why else dg.RunRequest(tags={TAG: declared.system})
 
-    def of_last_month(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        month = month_before(context.scheduled_execution_time)
-        return dg.RunRequest(run_key=f"{job}:{month}", partition_key=month, tags={TAG: declared.system})
+    def page(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        over = partition_before(declared.starts, context.scheduled_execution_time)
+        return dg.RunRequest(run_key=f"{job}:{over}", partition_key=over, tags={TAG: declared.system})
 
-    if declared.run == MONTHLY:
-        how: dict[str, Any] = {"execution_fn": of_last_month}
+    if declared.run in triggers.REPORTS:
+        how: dict[str, Any] = {"execution_fn": page}
     else:
         how = {"execution_fn": cycle} if cycles else {"tags": {TAG: declared.system}}
     return dg.ScheduleDefinition(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,6 +45,21 @@ class Request:
     @property
     def state(self) -> str:
         return "finished" if self.finished_at else "started" if self.started_at else "requested"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An artefact without what it holds: that a step was tried, when, and what became of it."""
+
+    id: str
+    kind: str
+    name: str
+    run_id: str
+    started_at: datetime
+    ended_at: datetime
+    verdict: str
+    reason: str | None
+    message: str | None
 
 
 class Control:
@@ -154,6 +169,24 @@ class Control:
             query = query.where(artefact.c.number < number)
         with self._engine.connect() as connection:
             return [(at, id_) for at, id_ in connection.execute(query)]
+
+    def attempts(
+        self, system: str, kind: str, name: str | None = None, *, since: datetime | None = None,
+        until: datetime | None = None, limit: int | None = None,
+    ) -> list[Attempt]:  # fmt: skip
+        """What was tried of a kind, newest first: begun in [since, until), or the last ones."""
+        said = artefact.c.evidence["message"].as_string().label("message")
+        columns = [artefact.c[field.name] for field in fields(Attempt) if field.name != "message"]
+        query = sa.select(*columns, said).where(artefact.c.system == system, artefact.c.kind == kind)
+        if name is not None:
+            query = query.where(artefact.c.name == name)
+        if since is not None:
+            query = query.where(artefact.c.started_at >= since)
+        if until is not None:
+            query = query.where(artefact.c.started_at < until)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(artefact.c.number.desc()).limit(limit))
+            return [Attempt(**row._mapping) for row in rows]
 
     # Findings
 

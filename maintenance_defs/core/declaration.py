@@ -10,13 +10,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from maintenance_defs.core.alert_above import AlertAbove
 from maintenance_defs.core.archive import Archive, ColumnArchive, check_archives
 from maintenance_defs.core.growth import Growth, check_growth
 from maintenance_defs.core.parameters import named_timings
@@ -42,7 +43,8 @@ __all__ = ["Declared", "EnvName", "Name", "OneOrMore", "Sql", "Strings", "Word",
 
 # Jobs that systems have; a policy's job is called like the policy.
 OWN_JOBS = (
-    "reconciliation", "growth", "monthly_report", "restore_drill", "archive", "archive_ahead", "archive_drill"
+    "reconciliation", "growth", "daily_report", "weekly_report", "monthly_report", "restore_drill", "archive",
+    "archive_ahead", "archive_drill",
 )  # fmt: skip
 OWN_PREFIX = ".maintenance/"  # quarantine, probes and archives of ours; in no scope, ever (E07)
 
@@ -281,6 +283,10 @@ class Publication(Declared):
     migration: str | None = None  # makes the table; without it nothing is written
 
 
+# YAML reads an instant as one, and quotes should not be needed.
+PresetValue = Annotated[str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, date) else value)]
+
+
 class Guards(Declared):
     """When a reconciliation must not be acted on. Percentages are of the scope's or source's population."""
 
@@ -306,6 +312,7 @@ class System(Declared):
     publishes: dict[Name, Publication] = {}
     trails: dict[Name, Trail] = {}  # `maintain validate SYSTEM --segment ID`
     guards: Guards = Guards()
+    alert_above: AlertAbove = AlertAbove()
     report: Literal["tables", "storage_maintenance"] = "tables"
     drift_scan: bool = True  # look for keys in columns that nobody declared (D12)
     kinds: Strings = ()
@@ -313,7 +320,8 @@ class System(Declared):
     archives: dict[Name, Archive] = {}
     archived_columns: dict[Name, ColumnArchive] = {}
     growth: Growth = Growth()
-    presets: dict[Name, dict[Name, str]] = {}  # testing, production -> timing -> '30 d' or a cron expression
+    # testing, production -> timing -> '30 d' or a cron expression; and when it expires
+    presets: dict[Name, dict[Name, PresetValue]] = {}
     preset: Name | None = None
     preset_env: EnvName | None = None  # a variable that chooses another one
 
@@ -383,12 +391,16 @@ def policy_digest(system: System, policy: str, timings: Mapping[str, str]) -> st
     timings: what presets and variables resolve to in this deployment.
     """
     said = [
-        system.model_dump_json(exclude={"stores": _PRICES, "trails": True, "growth": True}),
+        system.model_dump_json(exclude={"stores": _PRICES, "trails": True, "growth": True, "alert_above": True}),
         policy,
         json.dumps(dict(timings), sort_keys=True),
     ]
     return hashlib.sha256("\0".join(said).encode()).hexdigest()
 
 
-_RETENTION = {"retention", "archives", "archived_columns", "growth", "presets", "preset", "preset_env", "trails"}
-_PRICES = {"__all__": {"price_per_gb_month"}}  # what storage costs changes no answer and ends no approval
+_RETENTION = {
+    "retention", "archives", "archived_columns", "growth", "presets", "preset", "preset_env", "trails", "alert_above"
+}  # fmt: skip
+_PRICES = {
+    "__all__": {"price_per_gb_month"}
+}  # what storage costs, or when people are told, changes no answer and ends no approval

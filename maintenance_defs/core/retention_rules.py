@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 from maintenance_defs.core.parameters import named_timings
 from maintenance_defs.core.policy import FLOOR, Move, Policy
+from maintenance_defs.core.presets import check_expiry, preset_at
 from maintenance_defs.core.problems import known_names
 from maintenance_defs.core.quantities import format_duration, parse_duration
 
@@ -23,6 +24,7 @@ def check_retention(system: System) -> Iterator[str]:
     """What does not hold between policies and the rest of a declaration: 'retention.<policy>…: what is wrong'."""
     if system.preset is not None and system.preset not in system.presets:
         yield f"preset: {system.preset!r} is not declared. {known_names(system.preset, system.presets)}"
+    yield from check_expiry(system)
     for name, policy in system.retention.items():
         at = f"retention.{name}"
         yield from _check_stores(system, policy, at)
@@ -140,16 +142,16 @@ def _both_take(first: Policy, second: Policy) -> str | None:
     return "objects" if one.startswith(other) or other.startswith(one) else None
 
 
-def resolved_timings(system: System, policy: Policy, environment: Mapping[str, str]) -> dict[str, str]:
-    """What the presets and variables of one policy say in this deployment: preset, timings, days.
+def resolved_timings(system: System, policy: Policy, environment: Mapping[str, str], at: datetime) -> dict[str, str]:
+    """What the presets and variables of one policy say in this deployment at an instant: preset, timings, days.
 
     Raises ValueError that names the variable and its value (S2-27, S2-28: A2-10).
     """
     found: dict[str, str] = {}
-    chosen = chosen_preset(system, environment)
-    if chosen is not None:
-        found["preset"] = chosen
-        found |= {timing: system.presets[chosen][timing] for timing in policy.timings}
+    preset = preset_at(system, environment, at)
+    if preset is not None:
+        found["preset"] = preset.holds
+        found |= {timing: system.presets[preset.holds][timing] for timing in policy.timings}
     for rule in policy.keep:
         if rule.days_env is not None and (value := environment.get(rule.days_env, "").strip()):
             found[rule.days_env] = f"{parse_days(rule.days_env, value)} d"
@@ -157,18 +159,10 @@ def resolved_timings(system: System, policy: Policy, environment: Mapping[str, s
     return found
 
 
-def timings_of_checks(system: System, environment: Mapping[str, str]) -> dict[str, str]:
-    """The chosen preset's values. Raises ValueError for a preset that is not declared."""
-    chosen = chosen_preset(system, environment)
-    return dict(system.presets[chosen]) if chosen is not None else {}
-
-
-def chosen_preset(system: System, environment: Mapping[str, str]) -> str | None:
-    """The preset that holds here. Raises ValueError for an unknown one."""
-    chosen = (environment.get(system.preset_env, "").strip() if system.preset_env else "") or system.preset
-    if chosen is not None and chosen not in system.presets:
-        raise ValueError(f"{system.preset_env} is {chosen!r}; write one of {', '.join(system.presets)}")
-    return chosen
+def timings_of_checks(system: System, environment: Mapping[str, str], at: datetime) -> dict[str, str]:
+    """The values of the preset that holds at an instant. Raises ValueError for a preset that is not declared."""
+    preset = preset_at(system, environment, at)
+    return dict(system.presets[preset.holds]) if preset is not None else {}
 
 
 def age_of(rule_age: timedelta | str, days_env: str | None, timings: Mapping[str, str]) -> timedelta:

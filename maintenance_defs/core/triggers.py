@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
 
+from maintenance_defs.core.periods import Kind
+from maintenance_defs.core.presets import preset_at
 from maintenance_defs.core.quantities import Duration
-from maintenance_defs.core.retention_rules import chosen_preset
 from maintenance_defs.core.vocabulary import Declared, EnvName, Name, OneOrMore, Sql, Word, template_columns
 
 if TYPE_CHECKING:
@@ -42,6 +43,18 @@ def parse_cron(value: str) -> str:
     )
 
 
+def ticks(cron: str, timezone: str, since: datetime, until: datetime) -> int:
+    """How often a schedule starts in [since, until)."""
+    from croniter import croniter
+
+    found = 0
+    zone = ZoneInfo(timezone)
+    times = croniter(cron, (since - timedelta(microseconds=1)).astimezone(zone))
+    while times.get_next(datetime).astimezone(UTC) < until:
+        found += 1
+    return found
+
+
 def _known_zone(value: str) -> str:
     try:
         ZoneInfo(value)
@@ -51,6 +64,7 @@ def _known_zone(value: str) -> str:
 
 
 ARCHIVE_RUNS = ("archive", "archive_ahead", "archive_drill")  # over all archives of a system
+REPORTS: dict[str, Kind] = {"daily_report": "day", "weekly_report": "week", "monthly_report": "month"}  # of what period
 Cron = Annotated[str, AfterValidator(parse_cron)]
 Zone = Annotated[str, AfterValidator(_known_zone)]
 
@@ -61,10 +75,10 @@ class Trigger(Declared):
     system: Name
     run: (
         Literal[
-            "reconciliation", "growth", "restore_drill", "archive", "archive_ahead", "archive_drill", "monthly_report"
-        ]
-        | None
-    ) = None
+            "reconciliation", "growth", "restore_drill", "archive", "archive_ahead", "archive_drill",
+            "daily_report", "weekly_report", "monthly_report",
+        ] | None
+    ) = None  # fmt: skip
     policy: Annotated[tuple[Name, ...], OneOrMore] = ()
     name: Name | None = None  # of the job that several policies share: cleanup
 
@@ -103,22 +117,22 @@ class Schedule(Trigger):
             raise ValueError("write either cron or cron_preset")
         return self
 
-    def effective_cron(self, environment: Mapping[str, str], system: System | None = None) -> str | None:
-        """What holds here; None for 'off'. Raises ValueError that names the variable or preset and its value.
+    def effective_cron(self, environment: Mapping[str, str], at: datetime, system: System | None = None) -> str | None:
+        """What holds here at an instant; None for 'off'. Raises ValueError that names variable or preset and value.
 
         system: whose presets `cron_preset` means.
         """
         value = environment.get(self.cron_env, "").strip() if self.cron_env else ""
         if value.casefold() == OFF:
             return None
-        otherwise = self.cron or self._of_preset(environment, system)
+        otherwise = self.cron or self._of_preset(environment, at, system)
         try:
             return parse_cron(value) if value else otherwise
         except ValueError as error:
             raise ValueError(f"{self.cron_env}: {error}; or 'off'. Unset, it would be {otherwise!r}") from None
 
-    def _of_preset(self, environment: Mapping[str, str], system: System | None) -> str:
-        chosen = chosen_preset(system, environment) if system is not None else None
+    def _of_preset(self, environment: Mapping[str, str], at: datetime, system: System | None) -> str:
+        chosen = preset_at(system, environment, at) if system is not None else None
         if system is None or chosen is None:
             raise ValueError(f"cron_preset: {self.system} declares no preset")
         for preset, values in system.presets.items():  # all of them: another one may be chosen tomorrow
@@ -128,7 +142,7 @@ class Schedule(Trigger):
                 parse_cron(values[self.cron_preset])
             except ValueError as error:
                 raise ValueError(f"presets.{preset}.{self.cron_preset} of {self.system}: {error}") from None
-        return parse_cron(system.presets[chosen][self.cron_preset or ""])
+        return parse_cron(system.presets[chosen.holds][self.cron_preset or ""])
 
 
 class Watch(Declared):

@@ -66,7 +66,7 @@ def show_retention(one: DemoSystem, home: Home, *, afresh: bool) -> Iterator[tup
         for name, policy in system.retention.items():
             if not is_enabled(policy, home.environment):
                 continue
-            digest = policy_digest(system, name, timings_here(system, policy, home))
+            digest = policy_digest(system, name, timings_here(system, policy, home, datetime.now(UTC)))
             known = None if afresh else _shown(home, system, name, digest)
             yield f"{name}: {policy.describe}", True
             yield from _policy(system, name, home, known)

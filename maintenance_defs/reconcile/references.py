@@ -73,7 +73,6 @@ def take_references(
     row_count = size_bytes = 0
     at = evaluation_instant(as_of, {"this machine": started_at})
     try:
-        timings = _timings(system, home)
         database = open_database(reading_url(system, home.value))
         listed = {
             name: home.artefacts.local(found.uri, found.digest) / FILE
@@ -83,6 +82,7 @@ def take_references(
         with database.snapshot() as snapshot:
             evidence["database"] = _facts(database, snapshot.evidence)
             at = evaluation_instant(as_of, {"this machine": started_at, "the database": snapshot.evidence.taken_at})
+            timings = _timings(system, home, at)
             with home.artefacts.stage(system.name, "references", "", artefact_id, as_of=at) as staged:
                 with TemporaryDirectory(dir=staged.path) as spool, calculator(Path(spool)) as con:
                     resolver.prepare(con)
@@ -132,9 +132,11 @@ def read_sources(
         if table is None:
             sources.append(said | {"missing_table": True} | Found().evidence())
             continue
+        began = time.monotonic()
         found, file = write_reference(reading, reference, number, table, folder)
+        said |= {"missing_table": False, "columns": table.columns, "seconds": round(time.monotonic() - began, 4)}
         aside.append((reference, file))
-        sources.append(said | {"missing_table": False, "columns": table.columns} | found.evidence())
+        sources.append(said | found.evidence())
     return sources, aside
 
 
@@ -151,9 +153,9 @@ def _facts(database: SourceDatabase, evidence: DatabaseEvidence) -> dict[str, An
     }
 
 
-def _timings(system: System, home: Home) -> dict[str, str]:
+def _timings(system: System, home: Home, at: datetime) -> dict[str, str]:
     try:
-        return timings_of_checks(system, home.environment)
+        return timings_of_checks(system, home.environment, at)
     except ValueError as error:
         raise Refused("configuration", f"{error}. Nothing was read.") from None
 

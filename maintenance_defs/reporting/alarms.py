@@ -1,5 +1,6 @@
 """What somebody has to be told now: a guard that refuses, damage, a plan above its limits or done in part, a month
-that stopped on its way into the archive, a store that is full or grows too fast.
+that stopped on its way into the archive, a store that is full or grows too fast, runs that fail one after the other,
+too many orphans.
 
 A condition has a name that stays the same as long as it lasts, so that it is told once.
 """
@@ -11,8 +12,10 @@ from collections.abc import Iterable, Iterator
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow
 from maintenance_defs.core.declaration import System
-from maintenance_defs.core.quantities import format_size
+from maintenance_defs.core.quantities import count, format_size
 from maintenance_defs.growth.rates import in_a_day, level, trend
+from maintenance_defs.reporting.runs import failures_in_a_row, recent_runs
+from maintenance_defs.reporting.slow import orphans_of
 
 OPEN = ("planned", "partial")
 KINDS = 4  # so many plans back both kinds of an archive's plans are found; they are made together
@@ -44,6 +47,7 @@ def _of(system: System, home: Home) -> Iterator[tuple[str, str]]:
             why = plan.message or "some items failed"
             text = f"{system.name}/{name}: plan {plan.short_digest} was executed in part: {why}"
             yield f"{system.name}/{name} partial {plan.id}", text
+    yield from _above(system, home)
     for unit in home.control.archive.units(system.name):
         if unit.message and unit.archive in system.archives:
             text = f"{system.name}: {unit.words()} stopped at {unit.state}: {unit.message}"
@@ -53,6 +57,25 @@ def _of(system: System, home: Home) -> Iterator[tuple[str, str]]:
             yield f"{system.name} {store} full", full
         if grown := _grown(system, store, home):
             yield f"{system.name} {store} grows", grown
+
+
+def _above(system: System, home: Home) -> Iterator[tuple[str, str]]:
+    """What is above `alert_above` and cannot wait: runs that fail again and again, and orphans by the number."""
+    above = system.alert_above
+    for name, runs in recent_runs(system, home, above.failures + 1, home.control.now()).items():
+        if failures_in_a_row(runs) > above.failures:
+            last = next(run.why for run in reversed(runs) if run.ok is False)
+            yield (
+                f"{system.name}/{name} fails",
+                f"{system.name}/{name}: more than {count(above.failures, 'run')} in a row failed; the last one: {last}",
+            )
+    compared = home.control.latest(system.name, "orphan_diff", verdict="complete")
+    orphans = orphans_of(compared) if compared is not None else None
+    if orphans is not None and orphans > above.orphans.critical:
+        yield (
+            f"{system.name} orphans",
+            f"{system.name}: {count(orphans, 'orphan')}, above {above.orphans.critical:,} (alert_above.orphans).",
+        )
 
 
 def _newest_plans(system: System, home: Home) -> Iterator[PlanRow]:

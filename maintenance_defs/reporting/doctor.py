@@ -15,11 +15,13 @@ from typing import Any
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import Store, System
 from maintenance_defs.core.errors import MaintenanceError, Refused, StoreDenied
+from maintenance_defs.core.presets import preset_at
 from maintenance_defs.core.quantities import format_duration, format_instant
 from maintenance_defs.databases.urls import is_d1
 from maintenance_defs.reporting.doctor_archives import examine_archives
 from maintenance_defs.reporting.doctor_database import examine_database
 from maintenance_defs.reporting.finding import Finding, Status, Where
+from maintenance_defs.retention.migrate import out_of_order, status
 from maintenance_defs.stores import open_store
 from maintenance_defs.stores.base import Capabilities, ObjectStore
 
@@ -44,6 +46,7 @@ def examine(
     now: this machine's time, passed in by tests.
     """
     yield from _environment(system, home)
+    yield from _preset(system, home, now or datetime.now(UTC))
     for name, declared in system.stores.items():
         if declared.url_env not in home.environment:
             continue
@@ -57,6 +60,7 @@ def examine(
     if system.database.url_env in home.environment:
         try:
             yield from examine_database(system, home, where=where, folder=folder)
+            yield from _migrations(system, home, folder)
         except MaintenanceError as error:
             yield _failed(system, "database", error)
     yield from examine_archives(system, home, now or datetime.now(UTC))
@@ -65,6 +69,38 @@ def examine(
 def _failed(system: System, subject: str, error: MaintenanceError, *, optional: bool = False) -> Finding:
     what, _, todo = str(error).partition(". ")
     return Finding(system.name, subject, "warn" if optional else "fail", what.rstrip(".") + ".", todo)
+
+
+def _preset(system: System, home: Home, now: datetime) -> Iterator[Finding]:
+    """A preset that expired or will soon: which timings hold."""
+    try:
+        found = preset_at(system, home.environment, now)
+    except ValueError as error:
+        yield Finding(system.name, "preset", "fail", f"{error}.")
+        return
+    if found is not None and found.expires_at is not None:
+        what, _, todo = (found.message or f"{found.chosen} holds until {format_instant(found.expires_at)}.").partition(
+            ". "
+        )
+        yield Finding(system.name, "preset", "warn" if found.message else "ok", f"{what.rstrip('.')}.", todo)
+
+
+def _migrations(system: System, home: Home, folder: Path) -> Iterator[Finding]:
+    """How far the system's migrations came, as its database shows it (S0-36)."""
+    if not (folder / "migrations").is_dir():
+        return
+    found = status(system, home, folder)
+    wrong = [one.detail or one.name for one in found if one.state == "refused"] + out_of_order(found)
+    for said in wrong:
+        yield Finding(system.name, "migrations", "fail", said, f"See `maintain migrate {system.name}`.")
+    there = [one.name for one in found if one.state == "already_applied"]
+    if found and not wrong:
+        pending = [one.name for one in found if one.state == "pending"]
+        yield Finding(
+            system.name, "migrations", "ok",
+            f"{len(there)} of {len(found)} applied ({', '.join(there) or 'none'})"
+            + (f"; not applied: {', '.join(pending)}." if pending else "."),
+        )  # fmt: skip
 
 
 def _environment(system: System, home: Home) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import Any
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import Store, System
+from maintenance_defs.core.presets import preset_at
 from maintenance_defs.core.quantities import format_instant, monthly_cost
 from maintenance_defs.core.schemas import OBJECT_ITEMS, ROW_ITEMS
 from maintenance_defs.growth.rates import trend
@@ -40,6 +41,7 @@ def gather(system: System, home: Home, diff: Artefact) -> dict[str, Any]:
         "verdict": diff.verdict,
         "reason": diff.reason,
         "message": evidence.get("message"),
+        "preset": _preset(system, home, diff),
         "database": _database(references),
         "stores": stores,
         "rows": _rows(evidence.get("rows")),
@@ -57,6 +59,15 @@ def gather(system: System, home: Home, diff: Artefact) -> dict[str, Any]:
     facts["not_checked"] = list(_gaps(system, facts, references))
     facts["summary"] = _summary(facts)
     return facts
+
+
+def _preset(system: System, home: Home, diff: Artefact) -> dict[str, Any] | None:
+    """Which one holds as of the diff; null where none is declared, or the variable names none: the verdict says so."""
+    try:
+        found = preset_at(system, home.environment, diff.as_of)
+    except ValueError:
+        return None
+    return found.facts() if found is not None else None
 
 
 def inputs(system: System, home: Home, diff: Artefact) -> tuple[Artefact | None, dict[str, Artefact]]:

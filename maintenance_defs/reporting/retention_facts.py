@@ -58,6 +58,7 @@ def plan_facts(home: Home, plan: PlanRow, policy: Policy | None = None, *, items
         "describe": totals.get("describe"),
         "mode": totals.get("mode"),
         "timings": totals.get("timings", {}),
+        "preset": totals.get("preset"),
         "groups": list(plan.groups),
         "group_column": totals.get("group_column"),
         "population": totals.get("population", {}),

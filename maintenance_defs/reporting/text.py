@@ -78,6 +78,8 @@ def _head(facts: dict[str, Any]) -> Section:
     parts: list[str | Table] = [f"As of {facts['as_of']}. Verdict: {verdict}."]
     if facts["message"]:
         parts.append(facts["message"])
+    if facts["preset"] and facts["preset"]["message"]:
+        parts.append(facts["preset"]["message"])
     orphans, missing = facts["summary"]["orphaned_files"], facts["summary"]["orphaned_records"]
     parts.append(
         f"Orphaned files: {known(orphans)}. Orphaned records: {known(missing)}. "

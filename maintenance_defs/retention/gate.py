@@ -112,7 +112,7 @@ def execute(
     take_up = partial(take_up_lapsed, system, home, owner=owner, log=log, clock=clock, lease_seconds=lease_seconds)
     take_up(but=plan_id)
     try:
-        timings = timings_here(system, policy, home)
+        timings = timings_here(system, policy, home, clock())
         approval = state.approval_of(plan_id)
         may_act(system, policy, plan, home, timings, clock())
         _untouched(plan, home.control.get(plan.artefact_id))
@@ -230,6 +230,7 @@ def _run(
         after = steps[-1].unit
         state.renew(plan.id, actor.owner, lease_seconds)
         still_in_window(actor.policy, clock())
+        _still_timed(actor, timings, clock())
         images = actor.take_images(steps)  # before the snapshot: what then differs has changed
         asked = time.monotonic()
         with verified(
@@ -289,10 +290,20 @@ def may_act(system: System, policy: Policy, plan: PlanRow, home: Home, timings: 
     if plan.config_digest != policy_digest(system, plan.policy, timings):
         raise Refused(
             "declaration_changed",
-            f"the declaration of {system.name} has changed since plan {plan.id[:8]} was made. Nothing was done: plan "
-            f"again.",
+            f"the declaration of {system.name} has changed since plan {plan.id[:8]} was made, or its preset expired. "
+            f"Nothing was done: plan again.",
         )
     still_in_window(policy, now)
+
+
+def _still_timed(actor: Actor, timings: dict[str, str], now: datetime) -> None:
+    """A preset that expires while a plan is carried out decides nothing more."""
+    if timings_here(actor.system, actor.policy, actor.home, now) != timings:
+        raise Refused(
+            "declaration_changed",
+            f"the preset of {actor.system.name} expired. What was done stays done and on record, nothing more was "
+            f"done: plan again.",
+        )
 
 
 def still_in_window(policy: Policy, now: datetime) -> None:

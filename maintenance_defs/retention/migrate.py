@@ -34,7 +34,7 @@ STATEMENT_SECONDS = 3600.0  # a backfill or an index of a large table
 PREVIEW_ROWS = 200
 
 _FILE = re.compile(r"(\d+)_([a-z][a-z0-9_]*)\.(sqlite|postgresql)\.sql")
-_DIRECTIVE = re.compile(r"-- (applied when|refuse when|preview|skip when):\s*(.*)")
+_DIRECTIVE = re.compile(r"-- (applied when|refuse when|preview|skip when|after):\s*(.*)")
 _MORE = re.compile(r"--\s{3,}(.*)")
 
 
@@ -50,6 +50,7 @@ class Migration:
     applied_when: str
     refusals: tuple[tuple[str, str], ...] = ()  # (condition, message)
     preview: str | None = None
+    after: str | None = None  # the migration that it builds on
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ def migrations(folder: Path, dialect: str) -> list[Migration]:
     said = [str(number) for number, _ in found] + [migration.name for _, migration in found]
     twice = sorted({word for word in said if said.count(word) > 1})
     problems += [f"{folder / 'migrations'}: {word!r} is used twice for {dialect}." for word in twice]
+    problems += [
+        f"{migration.path}: it builds on {migration.after!r}, and there is no such migration before it for {dialect}."
+        for number, migration in found
+        if migration.after is not None and migration.after not in {m.name for n, m in found if n < number}
+    ]
     if problems:
         raise DeclarationError(problems)
     return [migration for _, migration in sorted(found, key=lambda pair: pair[0])]
@@ -98,6 +104,19 @@ def status(system: System, home: Home, folder: Path) -> list[Applied]:
     database = _database(system, home)
     with database.script(read_only=True) as script:
         return [_standing(script, migration) for migration in migrations(folder, database.dialect)]
+
+
+def out_of_order(found: Sequence[Applied]) -> list[str]:
+    """What is applied although what it builds on is not, in sentences."""
+    by_name = {one.name: one for one in found}
+    said = []
+    for one in found:
+        before = by_name.get(one.migration.after or "")
+        if before is not None and one.state == "already_applied" and before.state != "already_applied":
+            said.append(
+                f"{one.name} is applied, but {before.name}, which it builds on, is not: {before.migration.description}"
+            )
+    return said
 
 
 def apply(
@@ -125,6 +144,7 @@ def apply(
         with database.script(read_only=dry_run) as script:
             standing = _standing(script, migration)
             if standing.state == "pending" and not dry_run:
+                _refuse_before(script, migration, known)
                 standing = _run(script, migration)
         done.append(standing)
         if standing.state == "refused":
@@ -149,6 +169,17 @@ def _standing(script: Script, migration: Migration) -> Applied:
 def _holds(script: Script, condition: str) -> bool:
     rows = script.ask(condition)
     return len(rows) == 1 and any(rows[0].values())
+
+
+def _refuse_before(script: Script, migration: Migration, known: Sequence[Migration]) -> None:
+    """Raises Refused while what it builds on is not applied."""
+    for before in known:
+        if before.name == migration.after and not _holds(script, before.applied_when):
+            raise Refused(
+                "migration_out_of_order",
+                f"migration {migration.name} builds on {before.name}, which is not applied. Nothing was changed: "
+                f"apply {before.name} first.",
+            )
 
 
 def _run(script: Script, migration: Migration) -> Applied:
@@ -196,10 +227,11 @@ def _read(path: Path, name: str, dialect: str) -> Migration:
     refusals = [value.rpartition(" -- ") for directive, value in directives if directive == "refuse when"]
     if not all(condition for condition, _, _ in refusals):
         raise ValueError("a refusal says why: `-- refuse when: SELECT … -- message`")
-    preview = next((value for directive, value in directives if directive == "preview"), None)
+    one = dict(directives)
     return Migration(
-        name, dialect, path, " ".join(words), sql, applied_when[0], tuple((c, m) for c, _, m in refusals), preview
-    )
+        name, dialect, path, " ".join(words), sql, applied_when[0], tuple((c, m) for c, _, m in refusals),
+        one.get("preview"), one.get("after"),
+    )  # fmt: skip
 
 
 def _first_directive(lines: Sequence[str]) -> Iterator[int]:

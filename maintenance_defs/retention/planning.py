@@ -25,6 +25,7 @@ from maintenance_defs.core.declaration import System, config_digest, policy_dige
 from maintenance_defs.core.errors import AsOfInTheFuture, MaintenanceError, Refused
 from maintenance_defs.core.limits import Amount, usual_amount
 from maintenance_defs.core.policy import Policy
+from maintenance_defs.core.presets import preset_at
 from maintenance_defs.core.problems import did_you_mean
 from maintenance_defs.core.quantities import format_instant, parse_instant
 from maintenance_defs.core.retention_rules import resolved_timings
@@ -63,10 +64,10 @@ def find_policy(system: System, name: str) -> Policy:
     return system.retention[name]
 
 
-def timings_here(system: System, policy: Policy, home: Home) -> dict[str, str]:
-    """What presets and variables say in this deployment. Raises Refused that names the variable."""
+def timings_here(system: System, policy: Policy, home: Home, at: datetime) -> dict[str, str]:
+    """What presets and variables say in this deployment at an instant. Raises Refused that names the variable."""
     try:
-        return resolved_timings(system, policy, home.environment)
+        return resolved_timings(system, policy, home.environment, at)
     except ValueError as error:
         raise Refused("configuration", f"{error}. Nothing was changed.") from None
 
@@ -96,10 +97,10 @@ def take_plan(
     groups = sorted(set(groups))
     if groups and policy.group_column is None:
         raise Refused("no_groups", f"{name} of {system.name} has no groups. Nothing was planned: plan it whole.")
-    timings = timings_here(system, policy, home)
     plan_id = uuid.uuid4().hex
     inputs = Inputs.newest(system, home)
     at = inputs.as_of(as_of, started_at)
+    timings = timings_here(system, policy, home, at)
     artefact = Artefact(
         id=plan_id, system=system.name, kind=KIND, name=name, run_id=run_id, as_of=at, started_at=started_at,
         ended_at=started_at, verdict="complete", reason=None, uri=None, row_count=0, size_bytes=0, digest=None,
@@ -254,6 +255,7 @@ def _observations(system: System, policy: Policy, home: Home) -> pa.Table | None
 def _facts(system: System, policy: Policy, name: str, home: Home, choice: Choice, now: datetime) -> dict[str, Any]:
     """Totals, kept counts, cascades and guards: what a person reads first."""
     evidence = choice.evidence
+    preset = preset_at(system, home.environment, choice.as_of)
     amounts = totals(evidence)
     cascades = _cascades(system, policy, home, evidence)
     tenants = units_of_tenants(evidence.con, "SELECT * FROM steps")
@@ -270,6 +272,7 @@ def _facts(system: System, policy: Policy, name: str, home: Home, choice: Choice
         "describe": policy.describe,
         "mode": policy.mode,
         "timings": dict(choice.timings),
+        "preset": preset.facts() if preset is not None else None,
         "totals": amounts,
         "population": {"objects": whole.objects, "rows": whole.rows},
         "kept": count_kept(evidence),
@@ -278,7 +281,7 @@ def _facts(system: System, policy: Policy, name: str, home: Home, choice: Choice
         "limits_exceeded": exceeded,
         "cutoffs": choice.cutoffs,
         "costs": costs(system, policy, evidence),
-        "flags": choice.flags,
+        "flags": [*choice.flags, *([preset.message] if preset is not None and preset.message else [])],
         "lacking": choice.lacking,
     }
 

@@ -54,6 +54,17 @@ def test_a_migration_that_a_query_needs_is_named(reports: World) -> None:
     assert not said(found, "fail")
 
 
+def test_how_far_the_migrations_came_is_told_and_a_wrong_order_fails(reports: World) -> None:  # S0-36
+    assert "migrations: 0 of 3 applied (none); not applied: archive_columns" in said(findings(reports), "ok")
+    assert reports.run("migrate", "archive_columns", "--apply").exit_code == 0
+    assert "migrations: 1 of 3 applied (archive_columns)" in said(findings(reports), "ok")
+    reports.sql("DROP VIEW report_assets_active")
+    reports.sql("DROP INDEX idx_report_assets_archived")
+    reports.sql("ALTER TABLE report_assets DROP COLUMN archived")
+    reports.sql("ALTER TABLE report_assets ADD COLUMN object_deleted_at DATETIME DEFAULT NULL")
+    assert "object_deleted_at is applied, but archive_columns" in said(findings(reports), "fail")
+
+
 def test_an_unset_variable_is_named_and_no_value_is_shown(colouring: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLOURING_BUCKET_URL")
     monkeypatch.setenv("COLOURING_DATABASE_URL", "postgresql+psycopg2://joe:s3cr3t@127.0.0.1:1/none")

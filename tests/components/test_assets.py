@@ -73,10 +73,14 @@ def test_checks_say_what_a_person_has_to_look_at(run: Run) -> None:
         "inventory.within_limit": True,
         "references.complete": True,
         "references.nothing_shrunk": True,
+        "references.quick_queries": True,
         "orphan_diff.plausible": True,
         "orphan_diff.references_resolve": True,
         "orphan_diff.no_missing_objects": False,
         "orphan_diff.untitled": False,
+        "orphan_diff.few_orphans": True,
+        "orphan_diff.runs_succeed": True,
+        "orphan_diff.quick_cycles": True,
     }
 
 

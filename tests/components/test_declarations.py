@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -259,7 +260,7 @@ def test_a_wrong_cron_variable_is_refused_by_name_and_value(tmp_path: Path, valu
 def test_a_cron_variable_overrides_defaults_or_turns_off(tmp_path: Path, value: str | None, cron: str | None) -> None:
     environment = {} if value is None else {"PAPERS_CRON": value}
     loaded = load_triggers(write(tmp_path, {FILE: PAPERS, TRIGGER: SCHEDULE}), environment=environment)
-    assert [t.trigger.effective_cron(environment) for t in loaded] == [cron]  # type: ignore[attr-defined]
+    assert [t.trigger.effective_cron(environment, datetime.now(UTC)) for t in loaded] == [cron]  # type: ignore[attr-defined]
 
 
 def test_the_deployments_own_declarations_load() -> None:

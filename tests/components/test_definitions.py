@@ -190,11 +190,13 @@ def deployment(tmp_path: Path, environment: dict[str, str]) -> dg.RepositoryDefi
 def test_a_deployment_elsewhere_is_served(tmp_path: Path) -> None:
     repository = deployment(tmp_path, {})
     assert [key.to_user_string() for key in sorted(repository.asset_graph.get_all_asset_keys())] == [
+        "papers/daily_report",
         "papers/growth",
         "papers/inventory",
         "papers/monthly_report",
         "papers/orphan_diff",
         "papers/references",
+        "papers/weekly_report",
     ]
 
 
@@ -203,7 +205,8 @@ def test_the_schedule_follows_its_variable(tmp_path: Path, value: str, crons: li
     repository = deployment(tmp_path, {"PAPERS_CRON": value})
     assert [schedule.cron_schedule for schedule in repository.schedule_defs] == crons
     specs = [spec for d in repository.assets_defs_by_key.values() for spec in d.specs]
-    [policy] = {spec.freshness_policy for spec in specs if spec.key.path[-1] not in ("growth", "monthly_report")}
+    plain = [spec for spec in specs if spec.key.path[-1] != "growth" and not spec.key.path[-1].endswith("_report")]
+    [policy] = {spec.freshness_policy for spec in plain}
     assert (policy is None) == (value == "off")
 
 

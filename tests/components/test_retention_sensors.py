@@ -141,7 +141,7 @@ def test_a_schedule_skips_while_the_previous_cycle_runs(room: Sensors) -> None: 
 
 def test_the_schedule_is_that_of_the_chosen_preset(room: Sensors) -> None:  # S1-2
     schedule = room.declared(Schedule)
-    assert schedule.effective_cron({"PAPERS_PRESET": "testing"}, room.system) == "*/3 * * * *"
+    assert schedule.effective_cron({"PAPERS_PRESET": "testing"}, datetime.now(UTC), room.system) == "*/3 * * * *"
 
 
 def test_one_run_is_one_cycle_of_several_policies(room: Sensors) -> None:  # S1-7

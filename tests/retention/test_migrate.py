@@ -17,7 +17,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import DeclarationError, Refused, SourceUnavailable
 from maintenance_defs.demo.data import make_postgres_rows, make_sqlite_rows
-from maintenance_defs.retention.migrate import Applied, apply, migrations, status
+from maintenance_defs.retention.migrate import Applied, apply, migrations, out_of_order, status
 from tests.support.postgres import connect, execute
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -175,6 +175,7 @@ def test_migration_that_fails_in_the_middle_leaves_nothing(reports: World) -> No
 
 
 def test_migration_that_does_not_make_what_it_says_is_undone(reports: World) -> None:
+    reports.apply("archive_columns")
     for file in (reports.folder / "migrations").glob("030_*"):
         file.write_text(file.read_text().replace("ADD COLUMN object_deleted_at", "ADD COLUMN something_else"))
     with pytest.raises(Refused, match="nothing was changed") as caught:
@@ -278,3 +279,27 @@ def test_every_shipped_file_says_what_it_is_for() -> None:
         for dialect in ("sqlite", "postgresql"):
             for migration in migrations(system, dialect):
                 assert migration.description.endswith(".") and migration.refusals
+
+
+def test_a_migration_is_not_applied_before_the_one_it_builds_on(reports: World) -> None:  # S0-36
+    with pytest.raises(Refused, match="builds on archive_columns, which is not applied"):
+        reports.apply("object_deleted_at")
+    assert reports.states(reports.apply(dry_run=True))["object_deleted_at"] == "pending"
+    reports.apply("archive_columns")
+    assert reports.states(reports.apply("object_deleted_at")) == {"object_deleted_at": "applied"}
+
+
+def test_what_was_applied_by_hand_out_of_order_is_said(reports: World) -> None:
+    reports.rows("ALTER TABLE report_assets ADD COLUMN object_deleted_at TIMESTAMP DEFAULT NULL")
+    [said] = out_of_order(status(reports.system, reports.home, reports.folder))
+    assert said.startswith("object_deleted_at is applied, but archive_columns, which it builds on, is not: ")
+    assert "columns archived and archived_at" in said
+    reports.apply("archive_columns")
+    assert out_of_order(status(reports.system, reports.home, reports.folder)) == []
+
+
+def test_a_migration_builds_only_on_one_before_it(reports: World) -> None:
+    file = next((reports.folder / "migrations").glob("010_*.sqlite.sql"))
+    file.write_text(file.read_text().replace("-- applied when:", "-- after: object_deleted_at\n-- applied when:", 1))
+    with pytest.raises(DeclarationError, match="there is no such migration before it"):
+        migrations(reports.folder, "sqlite")

@@ -1,4 +1,5 @@
 -- Remembers that the file of a superseded asset was removed while its row stays: column object_deleted_at.
+-- after: archive_columns
 -- applied when: SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('report_assets')
 --   AND attname = 'object_deleted_at' AND NOT attisdropped)
 -- refuse when: SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('report_assets') AND NOT attisdropped

@@ -1,4 +1,5 @@
 -- Remembers that the file of a superseded asset was removed while its row stays: column object_deleted_at.
+-- after: archive_columns
 -- applied when: SELECT EXISTS (SELECT 1 FROM pragma_table_info('report_assets') WHERE name = 'object_deleted_at')
 -- refuse when: SELECT EXISTS (SELECT 1 FROM pragma_table_info('report_assets')
 --   WHERE name = 'object_deleted_at' AND UPPER(type) NOT IN ('DATETIME', 'TIMESTAMP'))

@@ -122,7 +122,7 @@ def open_source(
             f"{archive.table}.{archive.id} {why}, so a row cannot be told from another by it. Nothing was archived; "
             f"declare a column of type {', '.join(ID_TYPES[:-1])} or varchar that is (F79).",
         )
-    timings = timings_of_checks(system, home.environment)
+    timings = timings_of_checks(system, home.environment, as_of)
     source = Source(
         table=table,
         sql=at,

@@ -9,7 +9,7 @@ Every arrow is a compare-and-swap; a plan that is done stays done (H09).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +31,7 @@ from maintenance_defs.control.retention.tables import plan
 from maintenance_defs.core.errors import Busy, ConsentRefused, Refused
 
 STATES = ("planned", "approved", "executing", "partial", "done", "refused", "expired", "cancelled")
+IDS = 500  # asked for in one statement
 RELEASED = ("partial", "done", "refused", "expired", "cancelled")
 
 
@@ -90,6 +91,15 @@ class Plans(Part):
         query = sa.select(plan).where(plan.c.system == system, plan.c.claimed_at >= since, plan.c.claimed_at < until)
         with self._engine.connect() as connection:
             return [plan_row(row) for row in connection.execute(query.order_by(plan.c.number))]
+
+    def plans_of(self, ids: Sequence[str]) -> dict[str, PlanRow]:
+        """Those of these ids that are recorded."""
+        found: dict[str, PlanRow] = {}
+        with self._engine.connect() as connection:
+            for start in range(0, len(ids), IDS):
+                some = sa.select(plan).where(plan.c.id.in_(ids[start : start + IDS]))
+                found |= {row.id: plan_row(row) for row in connection.execute(some)}
+        return found
 
     def find_plan(self, prefix: str) -> PlanRow:
         """By id, or by the beginning of id or digest, at least 8 characters of it.

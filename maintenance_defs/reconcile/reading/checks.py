@@ -35,7 +35,7 @@ QUERY_ROWS = 1000
 def run_checks(
     reading: Reading, system: System, as_of: datetime, folder: Path, timings: Mapping[str, str], loose: Path
 ) -> dict[str, dict[str, Any]]:
-    """Name -> describe, severity, and count with a sample of at most 10 rows; or a message where it could not run.
+    """Name -> describe, severity, seconds, and count with a sample of at most 10 rows; or a message why it did not run.
 
     The sample shows the id and the columns that the check shows, nothing else. A check that requires
     an object has its rows in <folder>/<name>.parquet instead: the diff counts those whose object is absent.
@@ -45,6 +45,7 @@ def run_checks(
     found = {}
     for name, check in system.checks.items():
         said: dict[str, Any] = {"describe": check.describe, "severity": check.severity}
+        began = time.monotonic()
         try:
             table = reading.snapshot.table(check.table)
             if table is None:
@@ -60,7 +61,7 @@ def run_checks(
                     said |= _held(reading, system, check, table, as_of, timings, loose, said["count"])
         except SourceUnavailable as error:
             said |= {"count": None, "sample": [], "message": str(error)}
-        found[name] = said
+        found[name] = said | {"seconds": round(time.monotonic() - began, 4)}
     return found
 
 
