@@ -125,6 +125,14 @@ def test_an_incomplete_newest_listing_leaves_everything_unknown(listings: Listin
     assert alarms([listings.system], listings.home) == {}  # 800 % between the two before: no longer the newest
 
 
+def test_a_listing_that_was_made_later_is_no_earlier_one(listings: Listings) -> None:
+    """A report `--as-of` an earlier day lists what is there today."""
+    now = listings.add(0, GB)
+    listings.add(5, 9 * GB)
+    listings.add(1, 9 * GB)
+    assert (listings.trend(now), in_a_day(listings.home, now)) == (None, None)
+
+
 def test_each_scope_has_its_own_change(listings: Listings) -> None:
     """S0-2, S3-9: a prefix that was not declared then has none."""
     listings.add(3, GB, prefix="other/")
