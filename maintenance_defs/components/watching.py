@@ -12,7 +12,7 @@ from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import count, format_duration
-from maintenance_defs.reporting.runs import failures_in_a_row, recent_runs, runs_between, success_percent
+from maintenance_defs.reporting.runs import Runs, failures_in_a_row, recent_runs, runs_between, success_percent
 from maintenance_defs.reporting.slow import orphans_of, slow_queries
 
 WINDOW = timedelta(hours=24)
@@ -61,9 +61,10 @@ def of_references(system: System, artefact: Artefact) -> Iterator[dg.AssetCheckR
 
 def of_diff(system: System, diff: Artefact, home: Home, now: datetime) -> Iterator[dg.AssetCheckResult]:
     """`few_orphans`, `runs_succeed`, `quick_cycles`."""
+    found = runs_between(system, home, now - WINDOW, now, now)
     yield _few_orphans(system, diff)
-    yield _runs_succeed(system, home, now)
-    yield _quick_cycles(system, home, now)
+    yield _runs_succeed(system, home, found, now)
+    yield _quick_cycles(system, found)
 
 
 def _few_orphans(system: System, diff: Artefact) -> dg.AssetCheckResult:
@@ -76,9 +77,8 @@ def _few_orphans(system: System, diff: Artefact) -> dg.AssetCheckResult:
     return shown(key, "few_orphans", not words, severity, words, {"orphans": orphans})
 
 
-def _runs_succeed(system: System, home: Home, now: datetime) -> dg.AssetCheckResult:
+def _runs_succeed(system: System, home: Home, found: Runs, now: datetime) -> dg.AssetCheckResult:
     above = system.alert_above.failures
-    found = runs_between(system, home, now - WINDOW, now, now)
     rows, words, errors = [], [], False
     for name, recent in recent_runs(system, home, above + 1, now).items():
         ended = [run for run in found[name] if run.ok is not None]
@@ -104,12 +104,12 @@ def _runs_succeed(system: System, home: Home, now: datetime) -> dg.AssetCheckRes
     return shown([system.name, "orphan_diff"], "runs_succeed", passed, ERROR if errors else WARN, words, numbers)
 
 
-def _quick_cycles(system: System, home: Home, now: datetime) -> dg.AssetCheckResult:
+def _quick_cycles(system: System, found: Runs) -> dg.AssetCheckResult:
     above = system.alert_above.cycle
     archives = {*system.archives, *system.archived_columns}  # months take as long as they are large
     last = {
         name: ended[-1]
-        for name, runs in recent_runs(system, home, 2, now).items()
+        for name, runs in found.items()
         if name not in archives and (ended := [run for run in runs if run.ok is not None])
     }
     words = [

@@ -48,7 +48,7 @@ def recent_runs(system: System, home: Home, limit: int, now: datetime, until: da
     ]
     found = {RECONCILIATION: _reconciliations(tried)}
     for name in _planned(system):
-        made = control.attempts(system.name, _kind(system, name), name, until=until, limit=limit * KINDS)
+        made = control.attempts(system.name, _kind(system, name), name, until=until, limit=limit * KINDS * ATTEMPTS)
         plans = control.retention.plans_of([attempt.id for attempt in made])
         found[name] = _cycles(system, made, plans, found[RECONCILIATION], now)
     return {name: runs[-limit:] for name, runs in found.items()}
@@ -128,7 +128,9 @@ def _cycles(
     for attempt in sorted(attempts, key=lambda a: a.ended_at):
         by_run.setdefault(attempt.run_id, []).append(attempt)
     for id_, made in by_run.items():
-        judged = [_outcome(system, one, plans.get(one.id), now) for one in made]
+        # A step that failed and was tried again in its run is what it was at last.
+        counted = [one for one in made if one is made[-1] or one.verdict == "complete"]
+        judged = [_outcome(system, one, plans.get(one.id), now) for one in counted]
         first = reconciled.get(id_)
         mine = [plans[one.id] for one in made if one.id in plans]
         acted = [p for p in mine if p.claimed_at and p.finished_at]

@@ -176,6 +176,19 @@ def test_a_run_is_its_last_attempts_and_takes_what_they_took(make: Make, club: C
     }  # fmt: skip
 
 
+def test_a_plan_that_was_tried_again_in_its_run_is_what_it_was_at_last(make: Make, club: Club) -> None:
+    room, record = make(), club.home.control.record
+    for number, verdict in enumerate(("refused", "refused", "complete")):
+        record(artefact("plan", "loose", "a", NOON + timedelta(minutes=number), 1, verdict, number))
+    [run] = recent_runs(room.system, club.home, 4, NOON)["loose"]
+    assert (run.ok, run.seconds) == (None, 3.0)  # planned; no row of a plan says what came of it
+    for hour in range(1, 5):  # runs of three attempts each: all of them are seen
+        for number in range(3):
+            at = NOON + timedelta(hours=hour, minutes=number)
+            record(artefact("plan", "loose", f"b{hour}", at, 1, "refused", number))
+    assert failures_in_a_row(recent_runs(room.system, club.home, 4, NOON)["loose"]) == 4
+
+
 def load(folder: Path, text: str) -> System:
     return load_systems(write(folder, {"assets/papers/defs.yaml": text}))["papers"].system
 
