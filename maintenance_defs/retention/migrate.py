@@ -104,7 +104,7 @@ def _standing(script: Script, migration: Migration, chosen: Collection[str]) -> 
                 rows += found or ()
             elif found is not None:
                 return Applied(migration, "refused", refusal.message, tuple(found))
-    if _holds(script, migration.applied_when):
+    if _applied(script, migration):
         return Applied(migration, "already_applied")
     if migration.preview:
         rows += _rows(script, migration.preview)
@@ -129,37 +129,49 @@ def _holds(script: Script, condition: str) -> bool:
     return len(rows) == 1 and any(rows[0].values())
 
 
+def _applied(script: Script, migration: Migration) -> bool:
+    return all(_holds(script, condition) for condition in migration.applied_when)
+
+
 def _bring(database: ActingDatabase, migration: Migration, chosen: Collection[str], dry_run: bool) -> Applied:
     """Look, and run what is pending: the first transaction together with the look, then the others."""
-    first, *others = migration.transactions(chosen)
-    with database.script(read_only=dry_run) as script:
-        standing = _standing(script, migration, chosen)
-        if dry_run or standing.state != "pending":
-            return standing
-        _run(script, migration, first, last=not others)
-    for done, sql in enumerate(others, start=1):
+    parts = migration.transactions(chosen)
+    at = committed = 0
+    while at < len(parts):
         try:
-            with database.script() as script:
-                _run(script, migration, sql, last=done == len(others))
+            with database.script(read_only=dry_run) as script:
+                if not committed:
+                    standing = _standing(script, migration, chosen)
+                    if dry_run or standing.state != "pending":
+                        return standing
+                again = _run(script, migration, parts[at], last=at == len(parts) - 1)
         except (SourceUnavailable, Refused) as error:
+            if not committed:
+                raise
             said = (
-                f"{migration.name} stopped in transaction {done + 1} of {len(others) + 1}, which was undone: {error} "
+                f"{migration.name} stopped in step {at + 1} of {len(parts)}; that transaction was undone: {error} "
                 f"What was committed before stays, whole; run it again, it goes on from there."
             )
             if isinstance(error, Refused):
                 raise Refused(error.reason, said) from None
             raise SourceUnavailable(said, transient=error.transient) from None
+        committed += 1
+        at += not again
     return Applied(migration, "applied")
 
 
-def _run(script: Script, migration: Migration, sql: str, *, last: bool) -> None:
-    """In the transaction of `script`, which is undone when this raises."""
+def _run(script: Script, migration: Migration, sql: str, *, last: bool) -> bool:
+    """In the transaction of `script`, which is undone when this raises. Whether the same is to run again."""
     for skip_when, statement in migration.statements(sql):
         if skip_when is None or not _holds(script, skip_when):
             script.run(statement)
-    if last and not _holds(script, migration.applied_when):
+    repeats = migration.repeats(sql)
+    if repeats is not None and _holds(script, repeats):
+        return True
+    if last and not _applied(script, migration):
         raise Refused(
             "migration_incomplete",
             f"migration {migration.name} ran, but what it says under `applied when` does not hold. It was undone, "
             f"nothing was changed; see {migration.path}.",
         )
+    return False

@@ -5,7 +5,7 @@
 A file begins with a comment: what it is for, in words, then directives, each of which may go on in lines that
 begin with `--   `:
 
-    -- applied when: SELECT …                one true value: everything it makes is there
+    -- applied when: SELECT …                one true value: everything it makes is there; of several, all, in order
     -- refuse when: SELECT … -- message      one true value: it must not run; the message says why
     -- refuse rows: SELECT … -- message      the same for every row it gives, and these rows are shown
     -- preview: SELECT …                     rows to show before it runs
@@ -17,6 +17,7 @@ and, among the statements, each a line of its own:
 
     -- only with: NAME  …  -- end only       left out without this choice
     -- next transaction                      what follows is a transaction of its own
+    -- repeat while: SELECT …                it runs again, as a new transaction, while this is one true value
 
 Where a file is several transactions, each must be able to run again. SQLite knows no ADD COLUMN IF NOT EXISTS, so
 there a statement may have a comment of its own, `-- skip when: SELECT …`.
@@ -34,7 +35,8 @@ from maintenance_defs.core.errors import DeclarationError
 
 _FILE = re.compile(r"(\d+)_([a-z][a-z0-9_]*)\.(sqlite|postgresql)\.sql")
 _DIRECTIVE = re.compile(
-    r"-- (applied when|preview|skip when|waits for|option \w+|refuse (?:when|rows)(?: unless \w+)?):\s*(.*)"
+    r"-- (applied when|preview|skip when|repeat while|waits for|option \w+|"
+    r"refuse (?:when|rows)(?: unless \w+)?):\s*(.*)"
 )
 _MORE = re.compile(r"--\s{3,}(.*)")
 _ONLY = re.compile(r"-- only with: (\w+)\s*")
@@ -61,7 +63,7 @@ class Migration:
     path: Path
     description: str
     sql: str
-    applied_when: str
+    applied_when: tuple[str, ...]  # asked in order, until one does not hold
     refusals: tuple[Refusal, ...] = ()
     preview: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)  # name: what the choice does, in words
@@ -83,6 +85,11 @@ class Migration:
         """The same, a text for each transaction; at least one."""
         parts = re.split(rf"^{_NEXT}\s*$", self.sql_with(chosen), flags=re.MULTILINE)
         return [part for part in parts if re.sub(r"--.*", "", part).strip()] or parts[:1]
+
+    @staticmethod
+    def repeats(sql: str) -> str | None:
+        """The condition under which one transaction runs again."""
+        return next((value for name, value in _directives(sql.splitlines()) if name == "repeat while"), None)
 
     def statements(self, sql: str) -> Iterator[tuple[str | None, str]]:
         """(skip when, statement) of one transaction; PostgreSQL takes it at once."""
@@ -133,9 +140,9 @@ def _read(path: Path, name: str, dialect: str) -> Migration:
         header.append(line)
     words = [line[2:].strip() for line in header[: next(_first_directive(header), len(header))]]
     directives = _directives(header)
-    applied_when = [value for directive, value in directives if directive == "applied when"]
-    if not words or len(applied_when) != 1:
-        raise ValueError("its comment must say what it is for, and once `-- applied when: SELECT …`")
+    applied_when = tuple(value for directive, value in directives if directive == "applied when")
+    if not words or not applied_when:
+        raise ValueError("its comment must say what it is for, and `-- applied when: SELECT …`")
     refusals = tuple(_refusal(key, value) for key, value in directives if key.startswith("refuse "))
     options = {key.removeprefix("option "): value for key, value in directives if key.startswith("option ")}
     waits_for = next((value for key, value in directives if key == "waits for"), None)
@@ -145,7 +152,7 @@ def _read(path: Path, name: str, dialect: str) -> Migration:
         raise ValueError(f"a choice is declared, with what it does: `-- option {unknown[0] if unknown else 'NAME'}: …`")
     preview = next((value for directive, value in directives if directive == "preview"), None)
     return Migration(
-        name, dialect, path, " ".join(words), sql, applied_when[0], refusals, preview, options, waits_for
+        name, dialect, path, " ".join(words), sql, applied_when, refusals, preview, options, waits_for
     )  # fmt: skip
 
 

@@ -143,7 +143,7 @@ def test_a_long_value_that_came_in_between_stops_the_proof_and_the_next_run_goes
     text = file.read_text()
     late = "INSERT INTO healing_suggestions VALUES ('hs', REPEAT('p', 1001), REPEAT('d', 501), '2025-10-15Z');\n"
     file.write_text(text.replace("-- end only\n-- next transaction\n", f"-- end only\n-- next transaction\n{late}"))
-    with pytest.raises(SourceUnavailable, match=r"transaction 3 of 3(.|\n)*goes on from there"):
+    with pytest.raises(SourceUnavailable, match=r"step 3 of 3(.|\n)*goes on from there"):
         executions.apply("add_varchar_limits", chosen=["truncate"])
     file.write_text(text)
     assert executions.rows(LENGTHS)[0] == ("ha-1", 2000)
