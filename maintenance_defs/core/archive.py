@@ -237,6 +237,17 @@ class Archive(_Shared):
         return self.sort or ((self.lookup, self.time) if self.lookup else (self.time,))
 
 
+class Register(Declared):
+    """Rows for what the value alone says, written in the transaction that slims it; a restore removes them (S4-51)."""
+
+    answers: Word  # the check of `holds` that finds rows without them; it must find none afterwards
+    table: Word
+    id: Word
+    rows: Sql  # SELECT: for_id, the archived row's id, and the new row's columns by their names
+    record: Word  # remembers what was written: table_name, row_id, for_id, row_hash
+    migration: str | None = None  # makes it
+
+
 class ColumnArchive(_Shared):
     """A large JSON column: the whole value goes to a file, a slim one stays in the row (S4-50..S4-55)."""
 
@@ -247,9 +258,12 @@ class ColumnArchive(_Shared):
     path: Word  # 'job-results/{org}/{id}.json.gz'
     slim: Sql  # SQL of the value that stays; an error or NULL of it leaves the row as it is
     holds: Strings = ()  # checks of the system: rows they find stay as they are
+    register_: Register | None = Field(default=None, alias="register")  # … but those of one, for which it writes rows
 
     @model_validator(mode="after")
     def _named(self) -> Self:
+        if self.register_ is not None and self.register_.answers not in self.holds:
+            raise ValueError(f"register.answers: {self.register_.answers!r} must be one of holds")
         _safe_path(self.path, ("org", "id"))
         if "id" not in template_columns(self.path):
             raise ValueError("path: needs {id}: one file a row")

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import DeclarationError, Refused, SourceUnavailable
 from maintenance_defs.demo.data import make_postgres_rows, make_sqlite_rows
-from maintenance_defs.retention.migrate import Applied, apply, migrations, out_of_order, status
+from maintenance_defs.retention.migrate import Applied, apply, out_of_order, status
+from maintenance_defs.retention.migration_files import migrations
 from tests.support.postgres import connect, execute
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -55,8 +56,8 @@ class World:
     def states(self, done: list[Applied]) -> dict[str, str]:
         return {one.name: one.state for one in done}
 
-    def apply(self, *names: str, dry_run: bool = False) -> list[Applied]:
-        return apply(self.system, self.home, self.folder, names or None, dry_run)
+    def apply(self, *names: str, dry_run: bool = False, chosen: Sequence[str] = ()) -> list[Applied]:
+        return apply(self.system, self.home, self.folder, names or None, dry_run, chosen)
 
 
 def made(name: str, url: str, tmp_path: Path) -> World:
@@ -92,7 +93,7 @@ def test_migrations_are_applied_in_order_and_the_second_run_says_so(reports: Wor
 def test_dry_run_changes_nothing_and_shows_the_version_map(reports: World) -> None:
     done = reports.apply(dry_run=True)
     assert reports.states(done) == dict.fromkeys(REPORTS, "pending")
-    shown = {row["delivery_id"]: (row["version"], bool(row["is_latest"])) for row in done[1].preview}
+    shown = {row["delivery_id"]: (row["version"], bool(row["is_latest"])) for row in done[1].rows}
     assert shown == VERSIONS
     with pytest.raises(Exception, match="archived"):
         reports.rows("SELECT archived FROM report_assets")

@@ -265,7 +265,9 @@ def _slim(work: Work, source: Source, going: dict[str, Going]) -> None:
     kept: dict[str, list[str]] = {}
     for row_id, one in going.items():
         if row_id in found.done:
-            work.note(row_id, "set")
+            made = found.registered[row_id]
+            where = source.registering.table if source.registering is not None else ""
+            work.note(row_id, "set", f"{made} rows were written to {where}" if made else None)
             continue
         kept.setdefault(one.back, []).append(row_id)  # it surely has its value
         if row_id in found.failed:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.values.blobs import load_value, spool
+from maintenance_defs.archive.values.registering import unregister
 from maintenance_defs.archive.values.source import Source, open_source, sha256
 from maintenance_defs.control.archive import ValueRow
 from maintenance_defs.control.home import Home
@@ -48,6 +49,8 @@ def get_value(system: System, name: str, home: Home, row_id: str) -> bytes:
 
 def restore_value(system: System, name: str, home: Home, row_id: str) -> ValueRow:
     """Put the whole value back into its row, equal as text. The object stays, and the value rests for `hot` again.
+
+    Rows that were registered with its slimming go again, where they are as they were written.
 
     Only where the row still holds the slim value that was written. Raises Refused ("changed", "no_row", and as
     get_value), ObjectDamaged, SourceUnavailable; then the row is as it was.
@@ -98,3 +101,5 @@ def _put_back(database: ArchiveDatabase, source: Source, known: ValueRow, whole:
                 "came_out_otherwise",
                 f"row {known.row_id} did not come out as it was archived: a trigger changed it. It was left as it is.",
             )
+        if source.registering is not None:
+            unregister(connection, source.registering, known.row_id)

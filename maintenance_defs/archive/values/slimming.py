@@ -6,7 +6,8 @@ search path, which the application's triggers expect. The catalogue's rows share
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from maintenance_defs.archive.units.cataloguing import Entry, write_catalogue
+from maintenance_defs.archive.values.registering import register
 from maintenance_defs.archive.values.source import Row, Source, sha256
 from maintenance_defs.core.archive import Catalogue
 from maintenance_defs.core.errors import MaintenanceError
@@ -29,10 +31,11 @@ class Slimmed:
 
     done: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)  # row id -> why
+    registered: Counter[str] = field(default_factory=Counter)  # row id -> rows written for it
 
 
 class _Otherwise(MaintenanceError):
-    """A row came out otherwise than it was computed: a trigger changed it."""
+    """A row came out otherwise than it was computed, or is not registered."""
 
 
 def slim(
@@ -89,7 +92,8 @@ def _apply(
         return
     try:
         with connection.begin_nested():
-            found = _changed(connection, source, rows)
+            registered = _registered(connection, source, rows)
+            found = _changed(connection, source, rows, registered)
             if catalogue is not None:
                 write_catalogue(connection, catalogue, (entries[row_id] for row_id in found))
     except (DBAPIError, _Otherwise) as error:
@@ -104,14 +108,29 @@ def _apply(
         _apply(connection, source, rows[half:], catalogue, entries, done)
         return
     done.done |= found
+    done.registered += registered
 
 
-def _changed(connection: Connection, source: Source, rows: Sequence[Row]) -> set[str]:
-    """The rows that are slim now. Raises _Otherwise when one is not what was computed."""
+def _registered(connection: Connection, source: Source, rows: Sequence[Row]) -> Counter[str]:
+    """While the values are whole: rows for what only they say. Raises _Otherwise where the check is not answered."""
+    if (one := source.registering) is None:
+        return Counter()
+    ids = [row.row_id for row in rows]
+    made = register(connection, one, ids, source.id_type)
+    still = f"SELECT 1 AS n FROM {source.sql} WHERE {source.ids()} AND (\n{source.checks[one.check]}\n) LIMIT 1"
+    if _rows(connection, still, {"ids": ids}):
+        raise _Otherwise(f"check {one.check} finds it still, after its rows were written to {one.table}")
+    return made
+
+
+def _changed(connection: Connection, source: Source, rows: Sequence[Row], registered: Collection[str]) -> set[str]:
+    """The rows that are slim now. Raises _Otherwise when one is not what was computed, or registered but not slim."""
     expected = {row.row_id: row.slim_sha256 for row in rows}
     found = {row["row_id"]: row["digest"] for row in _rows(connection, _update(source), {"ids": list(expected)})}
     if any(digest != expected.get(row_id) for row_id, digest in found.items()):
         raise _Otherwise("the row came out otherwise than its slim value was computed: a trigger changed it")
+    if not set(registered) <= set(found):
+        raise _Otherwise("it is not finished any more")
     return set(found)
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote as percent_encoded
 
+from maintenance_defs.archive.values.registering import Registering, open_registering
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import UNKNOWN, ColumnArchive
 from maintenance_defs.core.declaration import System
@@ -53,6 +54,7 @@ class Source:
     finished: str
     slim: str
     checks: dict[str, str]
+    registering: Registering | None = None
 
     @property
     def typeof(self) -> str:
@@ -138,6 +140,9 @@ def open_source(
         slim=written(archive.slim, as_of, timings),
         checks={name: written(system.checks[name].where or "true", as_of, timings) for name in archive.holds},
     )
+    if archive.register_ is not None:
+        rows = written(archive.register_.rows, as_of, timings)
+        source = replace(source, registering=open_registering(snapshot, archive.register_, rows))
     # What is wrong with the SQL itself is said at once, not of every row.
     snapshot.rows(f"SELECT CAST((\n{source.slim}\n) AS {kind}), (\n{source.finished}\n) FROM {at} WHERE false")
     return source
@@ -228,6 +233,8 @@ def checked_rows(snapshot: PostgresSnapshot, source: Source, row_ids: Sequence[s
     """Which of these rows a check holds: row id -> its name (S4-51)."""
     held: dict[str, str] = {}
     for name, predicate in source.checks.items():
+        if source.registering is not None and name == source.registering.check:
+            continue  # its rows are written in the act
         sql = f"SELECT {source.id_text} AS row_id FROM {source.sql} WHERE {source.ids()} AND (\n{predicate}\n)"
         for row in snapshot.rows(sql, {"ids": list(row_ids)}, limit=len(row_ids)) if row_ids else ():
             held.setdefault(row["row_id"], name)

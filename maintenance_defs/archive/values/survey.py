@@ -109,6 +109,8 @@ def _to_archive(
         found.listed.setdefault(UNDATED, []).append((undated["row_id"], f"its {archive.time} is empty"))
     reason = f"finished {format_duration(archive.hot)} ago or earlier"
     checks, held_by, join = _with_checks(source)
+    registered = source.registering.check if source.registering is not None else None
+    registers = f"{reason}; its rows for {registered} are written with it"
     candidates = (
         f"{checks}SELECT {source.id_text} AS row_id, {held_by} AS held_by FROM {source.sql}{join} "
         f"WHERE {present} AND {why} = '' ORDER BY {source.id}"
@@ -125,7 +127,8 @@ def _to_archive(
                 row = rows[row_id]
                 key = place_of(archive, row_id, row.organisation)
                 stay = judge(row, known.get(row_id), archive, found.source, as_of)
-                if stay is None and (check := held[row_id]) is not None:
+                check = held[row_id]
+                if stay is None and check not in (None, registered):
                     stay = Stay(CHECK, f"check {check} found it")
                 if stay is None and (hold := covering.hold_on(
                     name, store=archive.store, key=key, table=archive.table, row_id=row_id
@@ -136,7 +139,7 @@ def _to_archive(
                     continue
                 going.append(
                     {"row_id": row_id, "organisation": row.organisation, "size_bytes": row.size_bytes,
-                     "act": "archive", "key": key, "reason": reason}
+                     "act": "archive", "key": key, "reason": reason if check is None else registers}
                 )  # fmt: skip
             if going:
                 yield pa.RecordBatch.from_pylist(going, schema=ITEMS)
@@ -146,11 +149,13 @@ def _with_checks(source: Source) -> tuple[str, str, str]:
     """WITH, what is selected, and JOIN: which check, if any, holds a row. Each is asked once, of the whole table."""
     if not source.checks:
         return "", "CAST(NULL AS text)", ""
+    answered = source.registering.check if source.registering is not None else None
+    asked = sorted(source.checks, key=lambda name: name == answered)  # what holds a row comes first
     held = " UNION ALL ".join(
-        f"SELECT {source.id_text} AS i, {number} AS n FROM {source.sql} WHERE (\n{predicate}\n)"
-        for number, predicate in enumerate(source.checks.values())
+        f"SELECT {source.id_text} AS i, {number} AS n FROM {source.sql} WHERE (\n{source.checks[name]}\n)"
+        for number, name in enumerate(asked)
     )
-    names = " ".join(f"WHEN {number} THEN '{name}'" for number, name in enumerate(source.checks))
+    names = " ".join(f"WHEN {number} THEN '{name}'" for number, name in enumerate(asked))
     # Names that no declared condition can mean by its own.
     return (
         f'WITH "maintenance held" ("maintenance id", "maintenance check") AS '
