@@ -6,6 +6,7 @@ Findings have their own file, `findings.py`; their methods are handed on here. W
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -175,9 +176,10 @@ class Control:
         until: datetime | None = None, limit: int | None = None,
     ) -> list[Attempt]:  # fmt: skip
         """What was tried of a kind, newest first: begun in [since, until), or the last ones."""
-        said = artefact.c.evidence["message"].as_string().label("message")
+        # Whole, and only where there is a message: PostgreSQL takes nothing out of JSON that holds a NUL character.
+        evidence = sa.case((artefact.c.verdict != "complete", sa.cast(artefact.c.evidence, sa.Text))).label("evidence")
         columns = [artefact.c[field.name] for field in fields(Attempt) if field.name != "message"]
-        query = sa.select(*columns, said).where(artefact.c.system == system, artefact.c.kind == kind)
+        query = sa.select(*columns, evidence).where(artefact.c.system == system, artefact.c.kind == kind)
         if name is not None:
             query = query.where(artefact.c.name == name)
         if since is not None:
@@ -186,7 +188,8 @@ class Control:
             query = query.where(artefact.c.started_at < until)
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(artefact.c.number.desc()).limit(limit))
-            return [Attempt(**row._mapping) for row in rows]
+            found = [dict(row._mapping) for row in rows]
+        return [Attempt(message=json.loads(row.pop("evidence") or "{}").get("message"), **row) for row in found]
 
     # Findings
 

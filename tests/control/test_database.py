@@ -47,6 +47,16 @@ def test_the_newest_is_the_one_recorded_last_whatever_its_times_say(control: Con
     assert control.history("shop", "orphan_diff", limit=1) == [second]
 
 
+def test_attempts_tell_why_they_failed_whatever_text_stands_in_the_evidence(control: Control, artefact: Make) -> None:
+    control.record(artefact(evidence={"text": "\0\udc80é"}))
+    control.record(
+        artefact(verdict="incomplete", reason="throttled", evidence={"text": "\0", "message": "Łódź said 503"})
+    )
+    failed, fine = control.attempts("shop", "orphan_diff", "")
+    assert (failed.verdict, failed.reason, failed.message) == ("incomplete", "throttled", "Łódź said 503")
+    assert (fine.verdict, fine.message) == ("complete", None)
+
+
 def test_complete_ones_of_some_days_are_found_by_their_instants(control: Control, artefact: Make) -> None:
     """K14; whatever text stands in the evidence."""
 
