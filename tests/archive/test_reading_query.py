@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from maintenance_defs.archive.reading import FileDamaged, dataset, open_views, query
-from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import Refused, SourceUnavailable
 from tests.archive.reading_world import World, declared, partition, shown
 
@@ -209,7 +208,7 @@ def test_an_error_while_rows_are_read_is_ours_too(world: World) -> None:
 
 def test_two_systems_may_have_archives_of_one_name(world: World) -> None:
     world.remove("2025-10")
-    other = System.model_validate(declared().model_dump(by_alias=True) | {"name": "others"})
+    other = declared().model_copy(update={"name": "others"})
     sql = "SELECT (SELECT count(*) FROM executions.execution_log) a, (SELECT count(*) FROM others.execution_log) b"
     assert query(world.home, [world.system, other], sql).read_all().to_pylist() == [{"a": 2, "b": 0}]
     with pytest.raises(Refused, match="execution_log"):
