@@ -71,7 +71,7 @@ class ArchiveWorld:
         file = self.folder / "root" / "assets" / "executions" / "defs.yaml"
         text = file.read_text(encoding="utf-8")
         assert before in text
-        file.write_text(text.replace(before, after), encoding="utf-8")
+        file.write_text(text.replace(before, after, 1), encoding="utf-8")
 
     @property
     def archive(self) -> Path:
