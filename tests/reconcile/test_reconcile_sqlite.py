@@ -153,7 +153,8 @@ class Gallery(Shop):
             {"template": "a/scans/{id}.tif"},
         ]
         self.system = self.system.model_validate(
-            self.system.model_dump(by_alias=True, exclude_unset=True) | {"references": [product | {"object": form} for form in forms]}
+            self.system.model_dump(by_alias=True, exclude_unset=True)
+            | {"references": [product | {"object": form} for form in forms]}
         )
 
     def product(self, id_: str, pictures: tuple[str, ...], manuals: str, scan: str, note: str | None = None) -> None:
