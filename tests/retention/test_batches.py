@@ -15,6 +15,7 @@ import pytest
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow
+from maintenance_defs.core.errors import StoreDenied, StoreUnavailable
 from maintenance_defs.retention.batches import Step, Work, open_work
 from maintenance_defs.retention.choosing import STEPS, STEPS_FILE
 from maintenance_defs.retention.verifying import Look, _why_not
@@ -107,3 +108,43 @@ def test_an_object_is_the_planned_one_in_size_time_and_etag(differs: dict[str, A
     look.seen["files", "a/b"] = replace(ObjectFacts("a/b", 7, NOON, "e1"), **differs)
     found = _why_not(step, {step.identity: None}, {}, {}, None, look)
     assert (found and found[0]) == outcome
+
+
+OBJECT = Step(0, 0, 0, "delete", "files", "a/b", 7, NOON, "e1", None, None, None, "orphan", None)
+ROW = Step(0, 1, 1, "set", None, None, None, None, None, "docs", "7", '{"state": "gone"}', "old", None)
+
+
+@pytest.mark.parametrize(
+    ("step", "now", "fresh", "outcome"),
+    [
+        (OBJECT, StoreUnavailable("no answer"), {OBJECT.identity: None}, "unknown"),  # F20: never "gone", never taken
+        (OBJECT, StoreDenied("403"), {OBJECT.identity: None}, "unknown"),
+        (OBJECT, None, {}, None),  # gone already: the act says so
+        (OBJECT, ObjectFacts("a/b", 7, NOON, "e1"), {}, "skipped_changed"),  # the policy chooses it no more
+        (OBJECT._replace(size_bytes=None), ObjectFacts("a/b", 7, NOON, "e1"), None, "skipped_changed"),  # came later
+        (ROW, None, {ROW.identity: ROW.detail}, None),
+        (ROW, None, {ROW.identity: '{"state": "kept"}'}, "skipped_changed"),  # it would be set to other values now
+        (ROW, None, {}, "skipped_changed"),
+    ],
+)
+def test_a_step_goes_only_as_it_was_planned_and_as_it_is_chosen_now(
+    step: Step, now: ObjectFacts | StoreUnavailable | None, fresh: dict[Any, Any] | None, outcome: str | None
+) -> None:
+    look = Look({})
+    if step.is_object:
+        look.seen["files", "a/b"] = now
+    found = _why_not(step, {step.identity: None} if fresh is None else fresh, {}, {}, None, look)
+    assert (found and found[0]) == outcome
+
+
+def test_what_became_referenced_or_kept_since_is_told_as_that() -> None:
+    look = Look({})
+    look.seen["files", "a/b"] = ObjectFacts("a/b", 7, NOON, "e1")
+    judged = {("files", "a/b"): ("matched", "docs 7")}
+    assert _why_not(OBJECT, {}, {}, judged, None, look) == (
+        "skipped_referenced", "referenced since the plan: docs 7",
+    )  # fmt: skip
+    young = {"a/b": "younger_than: 3 min old"}
+    assert _why_not(OBJECT, {}, young, {}, None, look) == (
+        "skipped_kept", "kept since the plan: younger_than: 3 min old",
+    )  # fmt: skip
