@@ -31,7 +31,7 @@ def test_system_is_materialised_by_button_and_its_findings_are_shown(page: Any, 
     page.goto(f"{ui}/assets/colouring/orphan_diff?view=lineage&lineageScope=upstream&lineageDepth=5")
     page.get_by_text("orphan_diff", exact=True).first.wait_for()
     page.get_by_text("Materialized", exact=True).nth(2).wait_for()
-    page.get_by_text("5 / 5 Passed").wait_for()
+    page.get_by_text("8 / 8 Passed").wait_for()
     shoot(page, "lineage")
 
     page.set_viewport_size({"width": 1500, "height": 1900})
