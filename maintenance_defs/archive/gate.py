@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,6 +33,7 @@ from maintenance_defs.control.retention import Intent, Outcome
 from maintenance_defs.control.retention.lease import PlanRow
 from maintenance_defs.control.retention.ledger import SUCCESS
 from maintenance_defs.core.archive import Archive, ColumnArchive
+from maintenance_defs.core.cutoff import utc_now
 from maintenance_defs.core.declaration import System, policy_digest
 from maintenance_defs.core.errors import AsOfInTheFuture, Busy, Held, LeaseLost, MaintenanceError, Refused
 from maintenance_defs.core.quantities import format_instant
@@ -46,10 +47,6 @@ Progress = Callable[[int], None]
 Log = Callable[[str], None]
 Line = Mapping[str, Any]
 AnyArchive = Archive | ColumnArchive
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _silent(_: Any) -> None:
@@ -86,7 +83,7 @@ def execute(
     owner: str | None = None,
     progress: Progress = _silent,
     log: Log = _silent,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
     lease_seconds: float = LEASE_SECONDS,
 ) -> Execution:
     """Do what an approved plan of an archive says, as far as it is still right. May be run again.
@@ -153,7 +150,7 @@ def run_archive(
     (I123).
     """
     archive = find_archive(system, name)
-    if as_of > _utc_now():
+    if as_of > utc_now():
         raise AsOfInTheFuture(f"as-of {format_instant(as_of)} lies after the clock. Nothing was archived.")
     owner = f"{run_id}-{uuid.uuid4().hex[:8]}"
     work = Work(system, name, home, owner, as_of, run_id, log)

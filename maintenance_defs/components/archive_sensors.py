@@ -6,7 +6,7 @@ that a month is started once for them, and again when late rows make another par
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import dagster as dg
 
@@ -16,17 +16,14 @@ from maintenance_defs.components.archive_assets import month_partitions
 from maintenance_defs.components.sensors import CAUSE_TAG, SLACK_SECONDS
 from maintenance_defs.components.steps import TAG
 from maintenance_defs.control.home import Home
+from maintenance_defs.core.cutoff import utc_now
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import MaintenanceError
 from maintenance_defs.core.triggers import ColdMonths
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def cold_months_sensor(
-    declared: Sequence[ColdMonths], systems: Mapping[str, System], clock: Callable[[], datetime] = _utc_now
+    declared: Sequence[ColdMonths], systems: Mapping[str, System], clock: Callable[[], datetime] = utc_now
 ) -> dg.SensorDefinition:
     """Starts `<archive>_archive` of every month that is cold and in no proven file.
 

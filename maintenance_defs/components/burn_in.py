@@ -1,7 +1,7 @@
 """The sensor that validates the system of a new policy as often as its burn-in asks. It reads our own tables."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import dagster as dg
 
@@ -9,6 +9,7 @@ from maintenance_defs.components.sensors import CAUSE_TAG, Job, still_running
 from maintenance_defs.components.steps import TAG, job_name
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.burn_in import BurnIn
+from maintenance_defs.core.cutoff import utc_now
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.core.triggers import BurnIn as Declared
@@ -17,15 +18,11 @@ from maintenance_defs.retention.burning_in import burn_ins
 SECONDS = 60
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def burn_in_sensor(
     declared: Sequence[Declared],
     systems: Mapping[str, System],
     jobs: Sequence[Job],
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> dg.SensorDefinition:
     """Starts the reconciliation of a system, with all its checks, when the burn-in of one of its policies asks for it.
 

@@ -1,7 +1,7 @@
 """Sensors over plans: a backlog starts a cycle, an approval starts what it is for. They read the control database."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import dagster as dg
 
@@ -11,6 +11,7 @@ from maintenance_defs.components.sensors import CAUSE_TAG, Job, still_running
 from maintenance_defs.components.steps import TAG, job_name
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow
+from maintenance_defs.core.cutoff import utc_now
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import MaintenanceError
 from maintenance_defs.core.triggers import ApprovedPlans, Backlog
@@ -22,15 +23,11 @@ PLANS = 20  # approved plans looked at a policy
 UNDONE = ("planned", "expired")  # a partial one failed, and would fail again
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def backlog(
     declared: Sequence[Backlog],
     systems: Mapping[str, System],
     jobs: Sequence[Job],
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> dg.SensorDefinition:
     """Starts a cycle when the last plan of a whole policy was not executed and holds more units than allowed.
 
@@ -72,7 +69,7 @@ def backlog(
 
 
 def approved_plans(
-    declared: Sequence[ApprovedPlans], systems: Mapping[str, System], clock: Callable[[], datetime] = _utc_now
+    declared: Sequence[ApprovedPlans], systems: Mapping[str, System], clock: Callable[[], datetime] = utc_now
 ) -> dg.SensorDefinition:
     """Starts the execution of every plan that a person approved, once: `run_key` is the plan.
 

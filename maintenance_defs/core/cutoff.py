@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from maintenance_defs.core.errors import AsOfInTheFuture
 from maintenance_defs.core.quantities import format_duration, format_instant
 
 CLOCK_TOLERANCE = timedelta(minutes=1)  # clocks of one run differ by so much; `as_of` then becomes the earliest
+
+
+def utc_now() -> datetime:
+    """This machine's clock, where none is passed in."""
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)

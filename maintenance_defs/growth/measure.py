@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
-from maintenance_defs.core.cutoff import evaluation_instant
+from maintenance_defs.core.cutoff import evaluation_instant, utc_now
 from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.errors import AsOfInTheFuture, EnvironmentMissing, Refused, SourceUnavailable
 from maintenance_defs.databases import open_database
@@ -21,17 +21,13 @@ from maintenance_defs.growth.tables import compare_tables, measure_tables
 KIND = "growth"
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def measure(
     system: System,
     home: Home,
     *,
     run_id: str,
     as_of: datetime | None = None,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> Artefact:
     """Measure what a system's stores and tables hold, record it, and say how that changed. Changes nothing else.
 

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
-from maintenance_defs.core.cutoff import evaluation_instant
+from maintenance_defs.core.cutoff import evaluation_instant, utc_now
 from maintenance_defs.core.declaration import OWN_PREFIX, Store, System, config_digest, key_pattern_regex
 from maintenance_defs.core.errors import EnvironmentMissing, IncompleteListing, StoreUnavailable
 from maintenance_defs.core.parquet import Written, write_sorted
@@ -38,10 +38,6 @@ FILE = "inventory.parquet"
 SHOWN_UPLOADS = 10_000  # uploads in progress kept in the evidence; more means that something else is wrong
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def take_inventory(
     system: System,
     store: str,
@@ -50,7 +46,7 @@ def take_inventory(
     run_id: str,
     as_of: datetime | None = None,
     progress: Progress | None = None,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> Artefact:
     """List one store and record what was found; also when it failed.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
+from maintenance_defs.core.cutoff import utc_now
 from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.reconcile.calculator import MEMORY_LIMIT, calculator
@@ -35,10 +36,6 @@ OBSERVED = pa.array(
 )  # fmt: skip
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def take_orphan_diff(
     system: System,
     home: Home,
@@ -46,7 +43,7 @@ def take_orphan_diff(
     run_id: str,
     as_of: datetime | None = None,
     progress: Progress | None = None,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
     memory_limit: str = MEMORY_LIMIT,
 ) -> Artefact:
     """Compare, ask the stores again for what is missing, evaluate the guards, record one artefact.

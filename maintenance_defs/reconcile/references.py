@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.core import resolve as resolver
-from maintenance_defs.core.cutoff import evaluation_instant
+from maintenance_defs.core.cutoff import evaluation_instant, utc_now
 from maintenance_defs.core.declaration import Reference, System, config_digest
 from maintenance_defs.core.errors import AsOfInTheFuture, EnvironmentMissing, Refused, SourceUnavailable
 from maintenance_defs.core.quantities import format_instant
@@ -35,10 +35,6 @@ from maintenance_defs.reconcile.reading.rows import Found, Progress, Reading, wr
 from maintenance_defs.reconcile.reading.store_names import store_names
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def take_references(
     system: System,
     home: Home,
@@ -47,7 +43,7 @@ def take_references(
     as_of: datetime | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> Artefact:
     """Read all declared references of a system in one snapshot and record what was found; also when it failed.
     What our archives keep in its stores is read from the control database besides.

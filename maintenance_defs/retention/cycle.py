@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow, how_to_approve
+from maintenance_defs.core.cutoff import utc_now
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.core.retention_rules import is_enabled
@@ -36,10 +37,6 @@ class Cycle:
     message: str = ""
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _silent(_: Any) -> None:
     return None
 
@@ -55,7 +52,7 @@ def run_cycle(
     as_of: datetime | None = None,
     log: Callable[[str], None] = _silent,
     progress: Callable[[int], None] = _silent,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> Cycle:
     """Plan the policy and act on the plan if nothing is against it.
 
@@ -78,7 +75,7 @@ def act_on(
     run_id: str,
     log: Callable[[str], None] = _silent,
     progress: Callable[[int], None] = _silent,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> Cycle:
     """The second half of a cycle, on the plan that the first half made.
 

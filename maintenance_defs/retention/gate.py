@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention.lease import PlanRow
 from maintenance_defs.control.retention.ledger import SUCCESS
+from maintenance_defs.core.cutoff import utc_now
 from maintenance_defs.core.declaration import System, policy_digest
 from maintenance_defs.core.errors import MaintenanceError, Refused
 from maintenance_defs.core.policy import Policy, parse_window
@@ -70,10 +71,6 @@ class Execution:
         return sum(self.counts.get(outcome, 0) for outcome in SUCCESS)
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _silent(_: Any) -> None:
     return None
 
@@ -87,7 +84,7 @@ def execute(
     owner: str | None = None,
     progress: Progress = _silent,
     log: Log = _silent,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
     lease_seconds: float = LEASE_SECONDS,
     units_per_batch: int | None = None,
 ) -> Execution:
@@ -177,7 +174,7 @@ def take_up_lapsed(
     owner: str,
     but: str | None = None,
     log: Log = _silent,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
     lease_seconds: float = LEASE_SECONDS,
 ) -> int:
     """Settle what killed runs of this system had begun, give back what is needed, and free the system (H07).
@@ -346,7 +343,7 @@ def _end(actor: Actor, work: Work, state: str, message: str | None) -> None:
         work.write(staged.path / "outcomes.parquet")
         uri, digest, size_bytes = staged.commit()
     counts = work.counts()
-    now = _utc_now()
+    now = utc_now()
     home.control.record(
         Artefact(
             artefact_id,

@@ -10,7 +10,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from maintenance_defs.control.artefacts import Artefact
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention.lease import PlanRow
+from maintenance_defs.core.cutoff import utc_now
 from maintenance_defs.core.declaration import System, config_digest, policy_digest
 from maintenance_defs.core.errors import AsOfInTheFuture, MaintenanceError, Refused
 from maintenance_defs.core.limits import Amount, usual_amount
@@ -47,10 +48,6 @@ KIND = "plan"
 KEPT_FILE = "kept.parquet"
 SAMPLE = 10
 ID_BATCH = 5000
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def find_policy(system: System, name: str) -> Policy:
@@ -81,7 +78,7 @@ def take_plan(
     as_of: datetime | None = None,
     groups: Sequence[str] = (),
     progress: Progress | None = None,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> PlanRow:
     """Plan one policy on the newest reconciliation and a fresh snapshot; record the plan.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from maintenance_defs.archive.declared import find_archive
@@ -18,12 +18,9 @@ from maintenance_defs.archive.plans.recording import Facts, facts_of, lacking_of
 from maintenance_defs.archive.plans.survey import survey
 from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention.lease import PlanRow
+from maintenance_defs.core.cutoff import utc_now
 from maintenance_defs.core.declaration import System
 from maintenance_defs.databases.postgres import PostgresSnapshot
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 def take_plan(
@@ -34,7 +31,7 @@ def take_plan(
     run_id: str,
     as_of: datetime | None = None,
     only: Only | None = None,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> PlanRow:
     """Plan one archive on a fresh snapshot of its database; record the plan.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +27,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.control.retention import PlanRow
 from maintenance_defs.control.retention.ledger import SUCCESS
 from maintenance_defs.core.archive import ColumnArchive
+from maintenance_defs.core.cutoff import utc_now
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases.postgres import PostgresSnapshot
@@ -38,10 +39,6 @@ ACTS = {"archive": "archive_value", "expire": "expire_value"}
 WHY = {RUNNING: "hot", YOUNG: "hot", HELD: "held", CHECK: "held", RESTORED: "waits"}  # as the totals count them
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 def take_values_plan(
     system: System,
     name: str,
@@ -50,7 +47,7 @@ def take_values_plan(
     run_id: str,
     as_of: datetime | None = None,
     only: Only | None = None,
-    clock: Callable[[], datetime] = _utc_now,
+    clock: Callable[[], datetime] = utc_now,
 ) -> PlanRow:
     """As archive.plans.planning.take_plan, for an archived column."""
     archive = find_column_archive(system, name)
