@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from maintenance_defs.archive import gate
 from maintenance_defs.archive.gate import run_archive
 from maintenance_defs.archive.units import leaving
 from maintenance_defs.core.errors import Refused
@@ -99,6 +100,28 @@ def test_a_hold_on_one_row_keeps_a_detached_month_from_being_dropped(tmp_path: P
     assert everywhere(world) == EVERY
     world.home.control.retention.release_hold(hold.id, "ann", "settled")
     assert world.apply(None).counts == {"deleted": 1}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dropping", [False, True])
+def test_a_hold_on_the_month_that_is_placed_meanwhile_keeps_it_where_it_is(
+    tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch, dropping: bool
+) -> None:
+    """V8: after the run had said on the ledger what it is about to do."""
+    world = filled(tmp_path, pg_database, undo_window="1 s")
+    if dropping:
+        assert world.apply(LATER).state == "done"
+        time.sleep(1.1)
+    real = gate.catalogue_unit
+
+    def meanwhile(*args: object) -> object:
+        world.hold(table="public.logs", row_id="2024-01")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gate, "catalogue_unit", meanwhile)
+    done = world.apply(None if dropping else LATER)  # type: ignore[arg-type]
+    assert set(done.counts) == {"skipped_held"}, done.problems
+    assert world.unit().state == ("detached" if dropping else "catalogued")
+    assert everywhere(world) == EVERY
 
 
 @pytest.mark.parametrize("said", ['["8", "2024-01-01 12:57:36+00"]', "[8, null]", " JOB-8", "job-8 "])
