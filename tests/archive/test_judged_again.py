@@ -29,6 +29,14 @@ def filled(folder: Path, url: str, **archive: object) -> LogWorld:
     return world
 
 
+def owned_by_jobs(folder: Path, url: str, **archive: object) -> LogWorld:
+    """The same; whose a row is stands in another table."""
+    jobs = "SELECT 'job-' || n, (ARRAY['a', 'b', 'c'])[1 + n % 3] FROM generate_series(0, 19) n"
+    run(url, "CREATE TABLE jobs (id text PRIMARY KEY, owner text)", f"INSERT INTO jobs {jobs}")
+    owner = {"table": "public.jobs", "by": {"job": "id"}, "column": "owner"}
+    return filled(folder, url, organisation=owner, **archive)
+
+
 def everywhere(world: LogWorld) -> set[int]:
     """Ids in the table, in the archive, and in the detached partition."""
     found = {id for (id,) in rows(world.url, "SELECT id FROM public.logs")} | {row["id"] for row in world.read()}
@@ -63,10 +71,7 @@ def test_what_is_to_be_kept_longer_than_when_it_was_agreed_to_is_archived(
 
 def test_rows_whose_organisation_is_another_one_now_are_archived(tmp_path: Path, pg_database: str) -> None:
     """G90: whose a row is stands in another table, so that its own text is as it was."""
-    jobs = "SELECT 'job-' || n, (ARRAY['a', 'b', 'c'])[1 + n % 3] FROM generate_series(0, 19) n"
-    run(pg_database, "CREATE TABLE jobs (id text PRIMARY KEY, owner text)", f"INSERT INTO jobs {jobs}")
-    owner = {"table": "public.jobs", "by": {"job": "id"}, "column": "owner"}
-    world = filled(tmp_path, pg_database, organisation=owner)
+    world = owned_by_jobs(tmp_path, pg_database)
     run_archive(world.system, "logs", world.home, run_id="test", as_of=LATER)
     plan = world.plan(LATER)
     assert any(line["act"] == "expire_rows" for line in plan.totals["lines"])
@@ -74,6 +79,20 @@ def test_rows_whose_organisation_is_another_one_now_are_archived(tmp_path: Path,
     done = world.apply(LATER, plan)
     assert done.state == "done", done.problems
     assert {row["id"] for row in world.read()} >= {id for id in EVERY if id % 20 == 3}
+
+
+def test_rows_whose_time_is_over_since_their_month_was_detached_are_agreed_to_first(
+    tmp_path: Path, pg_database: str
+) -> None:
+    """V14: they are another organisation's now, and would go with the detached month, without a copy."""
+    world = owned_by_jobs(tmp_path, pg_database, undo_window="1 s")
+    assert world.apply(LATER).state == "done"
+    run(pg_database, "UPDATE jobs SET owner = 'a' WHERE owner = 'b'")
+    time.sleep(1.1)
+    done = world.apply(None)  # type: ignore[arg-type]
+    assert "280 expired rows of a, agreed were 140" in str(done.problems)
+    assert world.unit().state == "detached"
+    assert everywhere(world) == EVERY
 
 
 def test_a_longer_time_is_seen_before_a_detached_month_is_dropped(tmp_path: Path, pg_database: str) -> None:
