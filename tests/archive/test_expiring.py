@@ -111,6 +111,16 @@ def test_when_nothing_of_a_unit_is_left_it_is_expired(world: Make) -> None:
     assert made.unit().state == "expired"
 
 
+def test_only_organisations_that_were_agreed_to_go(world: Make) -> None:
+    """V14: c's time is over as well by the time the plan is carried out; nobody was asked about it."""
+    made = world()
+    made.archived(400)
+    (file,) = made.files()
+    assert expire_file(made.work(MUCH_LATER), made.line(file, "a"))[0] == "set"
+    assert made.of("a") == []
+    assert len(made.of("b", "c", None)) == 300
+
+
 def test_longer_periods_count_at_once_though_the_plan_was_made_before(world: Make) -> None:
     made = world()
     made.archived()
