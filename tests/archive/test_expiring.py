@@ -37,6 +37,7 @@ def test_a_file_whose_time_is_over_goes_whole_and_the_others_stay(world: Make) -
     ended = made.files("expired")
     assert [file.label for file in ended] == ["a"]
     assert ended[0].object_gone_at is not None
+    assert made.unit().state == "removed"  # the others' rows are in the archive
     assert ended[0].key not in made.stored_keys()
     assert {file.label for file in made.files()} == {"b", "c", "__unknown__"}
     assert set(made.stored_keys()) == {file.key for file in made.files()}
