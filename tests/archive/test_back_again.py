@@ -7,10 +7,12 @@ import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from maintenance_defs.archive.gate import execute
+from maintenance_defs.archive.gate import execute, run_archive
+from maintenance_defs.archive.reading import dataset, get, query
 from maintenance_defs.archive.units import leaving, returning
 from maintenance_defs.archive.units.returning import into_place, put_back
 from maintenance_defs.control.archive import ArchiveState
@@ -120,13 +122,99 @@ def test_rows_that_a_backup_brings_back_are_not_archived_twice(tmp_path: Path, s
         world.check()
         restart(restored)
         hot = world.sql("SELECT count(*) FROM logs")
+        assert shown(world) == len(world.model) == hot[0][0]
         done = world.archive()
         assert done is not None and set(done.counts) == {"failed"}
         assert "set back" in str(done.problems)
         assert world.sql("SELECT count(*) FROM logs") == hot
+        assert shown(world) == len(world.model)
         units = world.home.control.archive.units("life")
         assert [(unit.part, unit.state) for unit in units] == [(0, "removed"), (1, "planned")] * 2
         world.app.close()
+
+
+def shown(world: LifeWorld | LogWorld) -> int:
+    """How many rows there are, by whoever is asked for hot and archived ones in one question."""
+    [answer] = query(world.home, [world.system], "SELECT count(*) AS rows FROM logs_all").read_all().to_pylist()
+    jobs = query(world.home, [world.system], "SELECT DISTINCT job FROM logs_all").read_all()["job"].to_pylist()
+    got = sum(get(world.system, "logs", world.home, value=job).read_all().num_rows for job in jobs)
+    assert got == answer["rows"]
+    return got
+
+
+ENCRYPTED = {"layout": "per_org", "path": "logs/{org}/month={month}/", "encryption": {"key_env": "KEY"}}
+
+
+@pytest.mark.parametrize(
+    ("said", "plain"), [({}, False), ({}, True), (ENCRYPTED, False)], ids=["partitions", "plain", "encrypted"]
+)
+def test_rows_that_are_written_again_are_not_archived_twice(
+    tmp_path: Path, pg_database: str, said: dict[str, Any], plain: bool
+) -> None:
+    """V6: a hand puts rows of January back from a dump, after they left; what is new is archived as ever."""
+    world = LogWorld(tmp_path, pg_database, {"keep": "forever", **said})
+    run(pg_database, FILL.format(rows=40), "CREATE TABLE dumped AS SELECT * FROM logs")
+    if plain:
+        run(
+            pg_database,
+            "DROP TABLE logs",
+            "CREATE TABLE logs AS SELECT * FROM dumped",
+            "ALTER TABLE logs ADD PRIMARY KEY (id)",
+        )
+    assert world.apply(COLD).state == "done"
+    run(
+        pg_database,
+        "INSERT INTO logs SELECT * FROM dumped WHERE id % 4 < 2",
+        "UPDATE logs SET line = 'other' WHERE id = 1",
+    )
+    for _ in range(2):
+        assert shown(world) == 40
+        done = world.apply(COLD)
+        assert "20 rows of logs 2024-01 (part 1) left public.logs before" in str(done.problems)
+    assert rows(pg_database, "SELECT count(*) FROM logs") == [(20,)]
+    assert len(world.read()) == dataset(world.home, world.system, "logs").count_rows() == 40
+    run(
+        pg_database, "DELETE FROM logs WHERE id < 40",
+        "INSERT INTO logs SELECT id + 1000, at, org, job, line FROM dumped WHERE id % 4 < 2",
+    )  # fmt: skip
+    assert world.apply(COLD).state == "done"
+    assert rows(pg_database, "SELECT count(*) FROM logs") == [(0,)]
+    assert shown(world) == len(world.read()) == 60
+
+
+def test_an_organisation_that_is_written_again_whole_is_not_archived_twice_without_a_key(
+    tmp_path: Path, pg_database: str
+) -> None:
+    """V6: one row that equals an archived one in everything may be a new one, where nothing tells rows apart."""
+    world = LogWorld(tmp_path, pg_database, {"keep": "forever"})
+    run(
+        pg_database,
+        "ALTER TABLE logs DROP CONSTRAINT logs_pkey",
+        FILL.format(rows=40),
+        "CREATE TABLE dumped AS SELECT * FROM logs",
+    )
+    assert world.apply(COLD).state == "done"
+    run(pg_database, "INSERT INTO logs SELECT * FROM dumped WHERE org = 'a' OR id = 1")
+    done = world.apply(COLD)
+    assert "10 rows of logs 2024-01 (part 1) left public.logs before" in str(done.problems)
+    assert len(world.read()) == 40
+    run(pg_database, "DELETE FROM logs WHERE org = 'a'")
+    assert world.apply(COLD).state == "done"
+    assert shown(world) == len(world.read()) == 41
+
+
+def test_what_had_not_left_its_table_is_archived_from_the_database_it_was_moved_to(
+    tmp_path: Path, pg_database: str, copied: Callable[[], str]
+) -> None:
+    """It came back from nowhere: its month was exported, and stayed."""
+    world = LogWorld(tmp_path, pg_database, {"keep": "forever"})
+    run(pg_database, FILL.format(rows=40))
+    assert [unit.state for unit in run_archive(world.system, "logs", world.home, run_id="x", as_of=COLD)] == [
+        "catalogued"
+    ]
+    world.home.environment = {**world.home.environment, "DB": copied()}
+    assert world.apply(COLD).state == "done"
+    assert shown(world) == 40
 
 
 def copy(source: Path, target: Path) -> None:

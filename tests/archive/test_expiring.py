@@ -37,6 +37,7 @@ def test_a_file_whose_time_is_over_goes_whole_and_the_others_stay(world: Make) -
     ended = made.files("expired")
     assert [file.label for file in ended] == ["a"]
     assert ended[0].object_gone_at is not None
+    assert made.unit().state == "removed"  # the others' rows are in the archive
     assert ended[0].key not in made.stored_keys()
     assert {file.label for file in made.files()} == {"b", "c", "__unknown__"}
     assert set(made.stored_keys()) == {file.key for file in made.files()}
@@ -109,6 +110,16 @@ def test_when_nothing_of_a_unit_is_left_it_is_expired(world: Make) -> None:
     assert made.apply(MUCH_LATER).state == "done"
     assert made.stored_keys() == []
     assert made.unit().state == "expired"
+
+
+def test_only_organisations_that_were_agreed_to_go(world: Make) -> None:
+    """V14: c's time is over as well by the time the plan is carried out; nobody was asked about it."""
+    made = world()
+    made.archived(400)
+    (file,) = made.files()
+    assert expire_file(made.work(MUCH_LATER), made.line(file, "a"))[0] == "set"
+    assert made.of("a") == []
+    assert len(made.of("b", "c", None)) == 300
 
 
 def test_longer_periods_count_at_once_though_the_plan_was_made_before(world: Make) -> None:

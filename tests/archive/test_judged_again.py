@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from maintenance_defs.archive import gate
 from maintenance_defs.archive.gate import run_archive
 from maintenance_defs.archive.units import leaving
 from maintenance_defs.core.errors import Refused
@@ -26,6 +27,14 @@ def filled(folder: Path, url: str, **archive: object) -> LogWorld:
     world = LogWorld(folder, url, {"keep": "forever"} | archive)
     run(url, FILL.format(rows=400))
     return world
+
+
+def owned_by_jobs(folder: Path, url: str, **archive: object) -> LogWorld:
+    """The same; whose a row is stands in another table."""
+    jobs = "SELECT 'job-' || n, (ARRAY['a', 'b', 'c'])[1 + n % 3] FROM generate_series(0, 19) n"
+    run(url, "CREATE TABLE jobs (id text PRIMARY KEY, owner text)", f"INSERT INTO jobs {jobs}")
+    owner = {"table": "public.jobs", "by": {"job": "id"}, "column": "owner"}
+    return filled(folder, url, organisation=owner, **archive)
 
 
 def everywhere(world: LogWorld) -> set[int]:
@@ -62,10 +71,7 @@ def test_what_is_to_be_kept_longer_than_when_it_was_agreed_to_is_archived(
 
 def test_rows_whose_organisation_is_another_one_now_are_archived(tmp_path: Path, pg_database: str) -> None:
     """G90: whose a row is stands in another table, so that its own text is as it was."""
-    jobs = "SELECT 'job-' || n, (ARRAY['a', 'b', 'c'])[1 + n % 3] FROM generate_series(0, 19) n"
-    run(pg_database, "CREATE TABLE jobs (id text PRIMARY KEY, owner text)", f"INSERT INTO jobs {jobs}")
-    owner = {"table": "public.jobs", "by": {"job": "id"}, "column": "owner"}
-    world = filled(tmp_path, pg_database, organisation=owner)
+    world = owned_by_jobs(tmp_path, pg_database)
     run_archive(world.system, "logs", world.home, run_id="test", as_of=LATER)
     plan = world.plan(LATER)
     assert any(line["act"] == "expire_rows" for line in plan.totals["lines"])
@@ -73,6 +79,20 @@ def test_rows_whose_organisation_is_another_one_now_are_archived(tmp_path: Path,
     done = world.apply(LATER, plan)
     assert done.state == "done", done.problems
     assert {row["id"] for row in world.read()} >= {id for id in EVERY if id % 20 == 3}
+
+
+def test_rows_whose_time_is_over_since_their_month_was_detached_are_agreed_to_first(
+    tmp_path: Path, pg_database: str
+) -> None:
+    """V14: they are another organisation's now, and would go with the detached month, without a copy."""
+    world = owned_by_jobs(tmp_path, pg_database, undo_window="1 s")
+    assert world.apply(LATER).state == "done"
+    run(pg_database, "UPDATE jobs SET owner = 'a' WHERE owner = 'b'")
+    time.sleep(1.1)
+    done = world.apply(None)  # type: ignore[arg-type]
+    assert "280 expired rows of a, agreed were 140" in str(done.problems)
+    assert world.unit().state == "detached"
+    assert everywhere(world) == EVERY
 
 
 def test_a_longer_time_is_seen_before_a_detached_month_is_dropped(tmp_path: Path, pg_database: str) -> None:
@@ -99,6 +119,28 @@ def test_a_hold_on_one_row_keeps_a_detached_month_from_being_dropped(tmp_path: P
     assert everywhere(world) == EVERY
     world.home.control.retention.release_hold(hold.id, "ann", "settled")
     assert world.apply(None).counts == {"deleted": 1}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dropping", [False, True])
+def test_a_hold_on_the_month_that_is_placed_meanwhile_keeps_it_where_it_is(
+    tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch, dropping: bool
+) -> None:
+    """V8: after the run had said on the ledger what it is about to do."""
+    world = filled(tmp_path, pg_database, undo_window="1 s")
+    if dropping:
+        assert world.apply(LATER).state == "done"
+        time.sleep(1.1)
+    real = gate.catalogue_unit
+
+    def meanwhile(*args: object) -> object:
+        world.hold(table="public.logs", row_id="2024-01")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gate, "catalogue_unit", meanwhile)
+    done = world.apply(None if dropping else LATER)  # type: ignore[arg-type]
+    assert set(done.counts) == {"skipped_held"}, done.problems
+    assert world.unit().state == ("detached" if dropping else "catalogued")
+    assert everywhere(world) == EVERY
 
 
 @pytest.mark.parametrize("said", ['["8", "2024-01-01 12:57:36+00"]', "[8, null]", " JOB-8", "job-8 "])

@@ -12,7 +12,10 @@ from maintenance_defs.archive.rows import export
 from maintenance_defs.archive.units import exporting
 from maintenance_defs.databases.embedded import EmbeddedPostgres
 from tests.archive.life_world import AS_OF, LifeWorld
+from tests.archive.world import COLD, FILL, LogWorld
+from tests.support.months import rows
 from tests.support.postgres import connect
+from tests.support.postgres import execute as run
 
 
 def test_a_plan_takes_no_lock_that_anybody_could_feel_and_changes_nothing(tmp_path: Path, pg_database: str) -> None:
@@ -85,3 +88,20 @@ def test_what_was_written_with_another_value_stays_and_the_column_is_named(
     assert world.home.control.archive.units("life", "logs", ("catalogued", "detached", "removed")) == []
     assert world.sql("SELECT count(*) FROM logs") == [(len(world.model),)]
     world.check()
+
+
+def test_no_month_leaves_a_table_that_somebody_else_drops_months_of(tmp_path: Path, pg_database: str) -> None:
+    """D64: what stands in the way is asked where a month leaves, whatever was planned before."""
+    world = LogWorld(tmp_path, pg_database)
+    run(pg_database, FILL.format(rows=40))
+    plan = world.plan(COLD)
+    run(
+        pg_database, "CREATE SCHEMA partman",
+        "CREATE TABLE partman.part_config (parent_table text PRIMARY KEY, control text, partition_interval text, "
+        "premake int, retention text, retention_schema text, retention_keep_table boolean)",
+        "INSERT INTO partman.part_config VALUES ('public.logs', 'at', '1 mon', 4, '3 months', NULL, false)",
+    )  # fmt: skip
+    [problem] = {one["detail"] for one in world.apply(COLD, plan).problems}
+    assert "pg_partman drops or detaches partitions of public.logs after 3 months" in problem
+    assert rows(pg_database, "SELECT count(*) FROM logs") == [(40,)]
+    assert world.unit().state == "catalogued"

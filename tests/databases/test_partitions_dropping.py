@@ -100,6 +100,23 @@ def test_a_table_without_our_mark_is_not_dropped(pg_database: str) -> None:
     assert refused.value.reason == "not_ours"
 
 
+def test_a_month_that_somebody_attached_again_is_not_dropped(pg_database: str) -> None:
+    """V10: its mark is on it still, and its rows are shown by another table."""
+    database = months(pg_database, 1, 2)
+    expected = contents(database, "public.logs_2024_01")
+    away(database)
+    execute(
+        pg_database,
+        "CREATE TABLE public.others (LIKE public.logs) PARTITION BY RANGE (at)",
+        "ALTER TABLE public.others ATTACH PARTITION maintenance_archive.logs_2024_01 "
+        "FOR VALUES FROM ('2024-01-01 00:00+00') TO ('2024-02-01 00:00+00')",
+    )
+    with pytest.raises(Refused, match="belongs to a table again") as refused:
+        drop_parked(database, "u1", expected, counted, actor="ana")
+    assert refused.value.reason == "not_ours"
+    assert one(pg_database, "SELECT count(*) FROM public.others") == 100
+
+
 def test_what_depends_on_the_month_is_never_dropped_with_it(pg_database: str) -> None:
     """V10: RESTRICT."""
     database = months(pg_database, 1, 2)

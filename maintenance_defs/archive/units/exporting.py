@@ -31,6 +31,7 @@ from maintenance_defs.archive.objects import (
 )
 from maintenance_defs.archive.plans.periods import Periods
 from maintenance_defs.archive.plans.survey import Span, Survey, part_of, survey
+from maintenance_defs.archive.reading.door import Door
 from maintenance_defs.archive.rows.digest import GroupStat, fingerprint, source_groups
 from maintenance_defs.archive.rows.export import Exported, export
 from maintenance_defs.archive.rows.indexing import read_index, write_index
@@ -38,6 +39,7 @@ from maintenance_defs.archive.rows.opened import KeptFile
 from maintenance_defs.archive.rows.part import Part
 from maintenance_defs.archive.rows.proof import Proof, differing_columns, prove, prove_file, total
 from maintenance_defs.archive.rows.row_ids import EXPIRED, write_expired
+from maintenance_defs.archive.units.coming_back import refuse_archived, refuse_set_back
 from maintenance_defs.archive.units.versions import catalogued
 from maintenance_defs.control.archive import FileRow, Group, UnitRow, file_id
 from maintenance_defs.control.artefacts import Artefact
@@ -46,8 +48,7 @@ from maintenance_defs.core.archive import Archive
 from maintenance_defs.core.declaration import System, config_digest
 from maintenance_defs.core.errors import MaintenanceError, Refused
 from maintenance_defs.core.quantities import count
-from maintenance_defs.databases.partitions.catalog import Partition, PartitionedTable
-from maintenance_defs.databases.partitions.ours import was_removed
+from maintenance_defs.databases.partitions.catalog import Partition
 from maintenance_defs.databases.partitions.parking import find_parked
 from maintenance_defs.databases.postgres import PostgresSnapshot
 
@@ -112,10 +113,8 @@ def catalogue_unit(work: Work, unit: UnitRow) -> UnitRow:
             if snapshot.evidence.identity != unit.source:
                 raise Refused("another_database", f"{unit.words()} belongs to another database. Nothing was archived.")
             found, part = look(work, unit, snapshot)
-            _refuse_set_back(work, unit, snapshot, found)
-            version = work.home.control.archive.schema_version(
-                work.system.name, work.name, catalogued(part, found.columns)
-            )
+            refuse_set_back(state.units(work.system.name, work.name), unit, snapshot, found)
+            version = state.schema_version(work.system.name, work.name, catalogued(part, found.columns))
             marks = fingerprint(snapshot, part, found.columns)
             groups = source_groups(snapshot, part, found.columns)
             scopes = scopes_of(work.archive, found.periods, groups, unit.upper, work.as_of)
@@ -126,11 +125,13 @@ def catalogue_unit(work: Work, unit: UnitRow) -> UnitRow:
                 encryption=_new_key(work) if is_encrypted(work.archive) else None,
             ) if scopes else []  # fmt: skip
             exported = time.monotonic()
+            door = Door(work.system, work.name, work.home)
+            kept = {owner: group for owner, group in groups.items() if owner in scopes}
+            refuse_archived(door, unit, found.key, version, kept, written, Path(folder))
             row_ids = _keep_row_ids(work, unit, snapshot, part, found, groups, scopes, written)
         files, proofs = _store(work, unit, written, Path(folder), version)
-        wanted = {organisation: group for organisation, group in groups.items() if organisation in scopes}
         named = _differing(work, unit, groups, list(zip(files, written, strict=True)), Path(folder))
-        prove(unit.words(), wanted, total(proofs), found.columns, named)
+        prove(unit.words(), kept, total(proofs), found.columns, named)
         seconds = {"export": round(exported - began, 3), "proof": round(time.monotonic() - exported, 3)}
         state.store_files(
             unit, work.owner, files, _groups(files, proofs), rows=marks.rows, fingerprint=marks.total,
@@ -168,24 +169,6 @@ def scopes_of(
         by = {"per_org": organisation, "by_class": periods.class_of(organisation), "shared": "all"}
         labels[organisation] = by[archive.layout]
     return labels
-
-
-def _refuse_set_back(work: Work, unit: UnitRow, snapshot: PostgresSnapshot, found: Survey) -> None:
-    """Rows that have left once and are there again, because the database was restored from a backup older than that,
-    are in the archive already: as a further part of their month they would count twice (V6)."""
-    for one in work.home.control.archive.units(work.system.name, work.name):
-        if (one.source, one.lower, one.upper) != (unit.source, unit.lower, unit.upper) or one.part >= unit.part:
-            continue
-        attached = isinstance(found.table, PartitionedTable) and found.table.by_oid(one.relation_oid) is not None
-        parked_again = one.state == "detached" and one.method == "partition" and attached
-        if parked_again or (one.state == "removed" and was_removed(snapshot.connection, one.id) is None):
-            raise Refused(
-                "set_back",
-                f"{one.words()} left {one.table}, and the database does not know it: it was set back to a time before, "
-                f"or a restore was cut off. Nothing was archived, for its rows would count twice. Run the restore "
-                f"again; after a backup, compare the rows with the archive's, and delete from the table what came "
-                f"back.",
-            )
 
 
 def look(work: Work, unit: UnitRow, snapshot: PostgresSnapshot) -> tuple[Survey, Part]:
