@@ -133,7 +133,7 @@ def act_words(act: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     if act["act"] == "move":
         return f"{objects} moved to store {facts['moves_to'] or '?'}"
     rows = f"{count(act['count'], 'row')} of {act['table']}"
-    return f"{rows} deleted; their values are kept" if act["act"] == "delete_row" else f"{rows} changed"
+    return f"{rows} deleted; every value is kept" if act["act"] == "delete_row" else f"{rows} changed"
 
 
 def item_name(item: Mapping[str, Any]) -> str:
@@ -203,9 +203,9 @@ def cascade_words(cascades: Mapping[str, int]) -> Iterator[str]:
     """What the database does by itself, by table: no image of it is kept. cascades: "table (cascade)" -> rows."""
     for where, rows in cascades.items():
         table, _, action = where.removesuffix(")").rpartition(" (")
-        what = "would go along, and no restore brings them back"
+        what = "would go along, and a restore brings none back"
         if action != "cascade":
-            what = f"would change along ({action}), and no restore changes them back"
+            what = f"would change along ({action}), and a restore changes none back"
         yield f"{count(rows, 'row')} of {table} {what}"
 
 
