@@ -149,10 +149,13 @@ def _consent(
     if not as_json:
         click.echo("\n".join(plan_lines(plan_facts(home, found, loaded), next_step=False)))
     if found.totals.get("second_person"):
+        command = f"maintain approve {found.id[:SHORT]} --count {found.units} --reason '...'"
+        command += " --accept-limits" if found.totals.get("limits_exceeded") else ""
         raise ConsentRefused(
-            "second_person", f"plan {found.id[:SHORT]} asks for two persons. Nothing was done: maintain approve "
-            f"{found.id[:SHORT]} --count {found.units} --reason '...', each of them.",
-        )  # fmt: skip
+            "second_person",
+            f"plan {found.id[:SHORT]} asks for two persons. Nothing was done.\n"
+            f"The first: {command}\nThe second: {command} --second",
+        )
     units = None
     if limit is not None or older_than is not None:
         cut = found.as_of - older_than if older_than is not None else None

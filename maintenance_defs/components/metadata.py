@@ -31,7 +31,7 @@ _COLUMNS = {
     "size_bytes": "Its size in bytes; null where unknown.",
     "modified_at": "When it was last written, UTC; null where the store did not say.",
     "etag": "The store's word for this content.",
-    "mark": "directory_marker or unaddressable; null for a plain object.",
+    "mark": "directory_marker, linked or unaddressable; null for a plain object.",
     "row_id": "The row that names it; several columns are joined.",
     "dated_at": "The row's own time, UTC.",
     "in_progress": "Whether the row says that its object may not exist yet.",

@@ -16,7 +16,7 @@ from maintenance_defs.control.retention import Approval, PlanRow
 from maintenance_defs.control.retention.ledger import SUCCESS
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import format_instant, format_size
-from maintenance_defs.reporting.retention_text import RULES, cost_words, only_words
+from maintenance_defs.reporting.retention_text import RULES, cascade_words, cost_words, only_words
 from maintenance_defs.reporting.text import count
 from maintenance_defs.retention.burning_in import burn_ins
 from maintenance_defs.retention.choosing import STEPS_FILE
@@ -34,7 +34,7 @@ def of_plan(system: System, plan: PlanRow, artefact: Artefact, home: Home, next_
     words += [f"Planned was only {plain(only_words(plan.groups, facts['group_column']))}."] if plan.groups else []
     kept = sum(facts["kept"].values())
     words += [f"{count(kept, 'item stays', 'items stay')}."] if kept else []
-    words += [f"- also, by the database itself: {n:,} rows of {plain(t)}" for t, n in facts["cascades"].items()]
+    words += [f"- by the database itself: {plain(said)}" for said in cascade_words(facts["cascades"])]
     words += [f"- {plain(cost_words(cost))}" for cost in facts.get("costs", ())]
     words += [f"- **limit**: {plain(said)}" for said in facts["limits_exceeded"]]
     words += [f"- {plain(flag)}" for flag in facts["flags"]]

@@ -17,7 +17,8 @@ INVENTORY = pa.schema(
         pa.field("size_bytes", pa.int64()),  # null: the store did not say
         pa.field("modified_at", UTC_US),  # null: the store did not say; such an object is never old
         pa.field("etag", pa.string()),  # quotes and W/ stripped; an identity, never a content hash
-        pa.field("mark", pa.string()),  # null, "directory_marker" or "unaddressable" (name is not UTF-8)
+        # null, "directory_marker", "linked" (a link in the folder leads to it) or "unaddressable" (name is not UTF-8)
+        pa.field("mark", pa.string()),
     ]
 )
 

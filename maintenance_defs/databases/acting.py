@@ -50,7 +50,8 @@ class RowImage:
 class RowDone:
     """What became of one row.
 
-    outcome: deleted, set, restored, already_absent, skipped_changed, skipped_kept, failed, unknown.
+    outcome: deleted, set, restored, already_absent, skipped_changed, skipped_kept, skipped_referenced (a foreign key
+        refuses the deletion), failed, unknown.
     detail: why, in the database's words; never a value of the row.
     before, after: the row around the change; `after` of an update is what revert() wants to find.
     """
@@ -99,6 +100,19 @@ class ActingDatabase(Protocol):
 
         The rows are locked, compared, and the statement repeats the predicate; NULL is not satisfied. What a
         trigger or foreign key refuses fails alone. `:name` in `where` marks a parameter.
+        """
+
+    def refusals(
+        self,
+        table: str,
+        id_columns: Sequence[str],
+        images: Sequence[RowImage],
+        where: str,
+        parameters: Mapping[str, Any],
+    ) -> list[RowDone]:
+        """What delete() would leave, and why: the rows are deleted and that is undone again.
+
+        SQLite: a deferred foreign key is not seen. D1 cannot undo, and tells of none.
         """
 
     def update(

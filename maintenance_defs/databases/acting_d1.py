@@ -62,6 +62,16 @@ class ActingD1:
 
         return self._in_parts(images, act)
 
+    def refusals(
+        self,
+        table: str,
+        id_columns: Sequence[str],
+        images: Sequence[RowImage],
+        where: str,
+        parameters: Mapping[str, Any],
+    ) -> list[RowDone]:
+        return []
+
     def update(
         self,
         table: str,
@@ -216,7 +226,7 @@ class D1Session:
         try:
             yield
         except D1Refused as error:
-            raise RowError(error.words) from None
+            raise RowError(error.words, referenced="FOREIGN KEY" in error.words) from None
 
     def impatient(self) -> None:
         """Nobody is waited for: D1 takes one request after the other."""

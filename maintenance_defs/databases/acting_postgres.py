@@ -39,6 +39,7 @@ SETTINGS = {
 }
 ASKED_AGAIN, ASKED_EVERY = 20, 0.1  # times, seconds: what became of a commit
 IMPATIENT = "200ms"
+REFERENCED = (errors.ForeignKeyViolation, errors.RestrictViolation)
 LOCKS = (errors.LockNotAvailable, errors.QueryCanceled, errors.DeadlockDetected)
 # The role's own search path serves the predicate and the triggers, but no temporary table shadows a name.
 SEARCH_PATH = "SELECT set_config('search_path', concat_ws(', ', nullif(current_setting('search_path'), ''), " \
@@ -81,6 +82,18 @@ class ActingPostgres:
     ) -> list[RowDone]:
         with self._session() as session:
             return acting_rows.change(session, table, id_columns, images, where, parameters, None)
+
+    def refusals(
+        self,
+        table: str,
+        id_columns: Sequence[str],
+        images: Sequence[RowImage],
+        where: str,
+        parameters: Mapping[str, Any],
+    ) -> list[RowDone]:
+        with self._session() as session:  # never committed
+            told = acting_rows.change(session, table, id_columns, images, where, parameters, None, rehearse=True)
+        return [one for one in told if one.outcome != "deleted"]
 
     def update(
         self,
@@ -246,7 +259,7 @@ class PostgresSession:
         except psycopg2.Error as error:
             if error.pgcode is None or error.pgcode.startswith(("08", "57P")):  # the session is gone
                 raise
-            raise RowError(words or _words(error)) from None
+            raise RowError(words or _words(error), referenced=isinstance(error, REFERENCED)) from None
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:

@@ -48,10 +48,14 @@ STORAGE = "stored as "  # begins the type of a value whose storage class is its 
 
 
 class RowError(Exception):
-    """The database refused one statement; `words` hold no values and the transaction goes on."""
+    """The database refused one statement; `words` hold no values and the transaction goes on.
 
-    def __init__(self, words: str) -> None:
+    referenced: because of a foreign key.
+    """
+
+    def __init__(self, words: str, *, referenced: bool = False) -> None:
         self.words = words
+        self.referenced = referenced
         super().__init__(words)
 
 
@@ -90,8 +94,10 @@ def change(
     where: str,
     parameters: Mapping[str, Any],
     values: Mapping[str, Mapping[str, Any]] | None,
+    *,
+    rehearse: bool = False,
 ) -> list[RowDone]:
-    """delete() where values is None, else update(). See ActingDatabase."""
+    """delete() where values is None, else update(). See ActingDatabase. rehearse: nothing is committed."""
     target = session.target(table, id_columns)
     by_id = {image.row_id: image for image in images}
     if values is not None:
@@ -111,13 +117,14 @@ def change(
                 return session.delete(target, some, predicate)
             return session.update(target, some, predicate, new)
 
-        for row_id, words in at_once_or_singly(session, row_ids, act, took).items():
-            done[row_id] = RowDone(row_id, "failed", without_values(words, by_id[row_id]), by_id[row_id])
+        for row_id, refusal in at_once_or_singly(session, row_ids, act, took).items():
+            outcome = "skipped_referenced" if values is None and refusal.referenced else "failed"
+            done[row_id] = RowDone(row_id, outcome, without_values(refusal.words, by_id[row_id]), by_id[row_id])
     unsettled = [row_id for row_id, verdict in done.items() if verdict is None]
     after = session.look(target, unsettled, predicate).rows
     for row_id in unsettled:
         done[row_id] = _seen_after(by_id[row_id], after.get(row_id, []), took.get(row_id), values)
-    doubt = session.commit()
+    doubt = None if rehearse else session.commit()
     told = [verdict for image in images if (verdict := done[image.row_id]) is not None]
     return [in_doubt(one, doubt) for one in told]
 
@@ -219,8 +226,8 @@ def _groups(
 
 def at_once_or_singly(
     session: Session, row_ids: Sequence[str], act: Callable[[Sequence[str]], Mapping[str, bool]], took: dict[str, bool]
-) -> dict[str, str]:
-    """Act on all, or on each by itself when that is refused. Returns the words of the refusals, by row id.
+) -> dict[str, RowError]:
+    """Act on all, or on each by itself when that is refused. Returns the refusals, by row id.
 
     took: is told what act() returned: by row id, whether the row took the change.
     """
@@ -229,12 +236,12 @@ def at_once_or_singly(
             changed = act(row_ids)
     except RowError as error:
         if len(row_ids) == 1:
-            return {row_ids[0]: error.words}
+            return {row_ids[0]: error}
     else:
         took |= changed
         return {}
     session.impatient()
-    refused: dict[str, str] = {}
+    refused: dict[str, RowError] = {}
     for row_id in row_ids:
         refused |= at_once_or_singly(session, [row_id], act, took)
     return refused

@@ -21,6 +21,7 @@ from maintenance_defs.databases.row_ids import IdColumn, by_texts, condition
 from maintenance_defs.databases.sqlite import bound
 from maintenance_defs.databases.statements import for_driver, name_parts, quote
 
+REFERENCED = "FOREIGN KEY constraint failed"
 COLUMNS = "SELECT c.name, c.type, c.hidden FROM sqlite_schema s, pragma_table_xinfo(s.name) c " \
     "WHERE s.type = 'table' AND lower(s.name) = lower(?) AND c.hidden <> 1 ORDER BY c.cid"  # fmt: skip
 GENERATED = (2, 3)
@@ -65,6 +66,17 @@ class ActingSqlite:
     ) -> list[RowDone]:
         return self._change(table, id_columns, images, where, parameters, None)
 
+    def refusals(
+        self,
+        table: str,
+        id_columns: Sequence[str],
+        images: Sequence[RowImage],
+        where: str,
+        parameters: Mapping[str, Any],
+    ) -> list[RowDone]:
+        told = self._change(table, id_columns, images, where, parameters, None, rehearse=True)
+        return [one for one in told if one.outcome != "deleted"]
+
     def update(
         self,
         table: str,
@@ -84,10 +96,14 @@ class ActingSqlite:
         where: str,
         parameters: Mapping[str, Any],
         values: Mapping[str, Mapping[str, Any]] | None,
+        *,
+        rehearse: bool = False,
     ) -> list[RowDone]:
         try:
             with self._session("BEGIN IMMEDIATE") as session:
-                return acting_rows.change(session, table, id_columns, images, where, parameters, values)
+                return acting_rows.change(
+                    session, table, id_columns, images, where, parameters, values, rehearse=rehearse
+                )
         except _Locked as error:
             return [RowDone(image.row_id, "failed", str(error), image) for image in images]
 
@@ -218,7 +234,10 @@ class SqliteSession:
                 raise
             self._connection.execute("ROLLBACK TO act")
             self._connection.execute("RELEASE act")
-            raise error if isinstance(error, RowError) else RowError(str(error)[:300]) from None
+            if isinstance(error, RowError):
+                raise
+            words = str(error)[:300]
+            raise RowError(words, referenced=words.startswith(REFERENCED)) from None
         self._connection.execute("RELEASE act")
 
     def impatient(self) -> None:

@@ -9,7 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from maintenance_defs.core.quantities import format_size
-from maintenance_defs.reporting.retention_text import OUTCOMES, SHORT, STATES, approval_lines, ended_words
+from maintenance_defs.reporting.retention_text import (
+    OUTCOMES,
+    SHORT,
+    STATES,
+    approval_lines,
+    approve_lines,
+    ended_words,
+)
 from maintenance_defs.reporting.text import Table, count, shown, text_table
 
 LISTED = 40  # lines of a table on a screen; more are told by month
@@ -75,7 +82,7 @@ def _by_month(cells: Sequence[tuple[str, str, int, int, str, str]]) -> Iterator[
         for cell in cells:
             together.setdefault((cell[0], cell[4]), []).append(cell)
         cells = [
-            (month, some[0][1] if len(some) == 1 else count(len(some), "organisation"), sum(cell[2] for cell in some),
+            (month, _together([cell[1] for cell in some]), sum(cell[2] for cell in some),
              sum(cell[3] for cell in some), what, some[0][5] if len({cell[5] for cell in some}) == 1 else "")
             for (month, what), some in together.items()
         ]  # fmt: skip
@@ -88,6 +95,11 @@ def _by_month(cells: Sequence[tuple[str, str, int, int, str, str]]) -> Iterator[
     yield from text_table(Table(headers, rows, frozenset(range(2, 4 if sized else 3)))).split("\n")
     if len(cells) > LISTED:
         yield f"  and {len(cells) - LISTED:,} more lines; all of them: maintain plan --export FILE"
+
+
+def _together(names: Sequence[str]) -> str:
+    """One name, or how many: a month of daily partitions has an organisation many times."""
+    return names[0] if len(set(names)) == 1 else count(len(set(names)), "organisation")
 
 
 def _who(line: Mapping[str, Any]) -> str:
@@ -146,7 +158,7 @@ def next_lines(facts: Mapping[str, Any]) -> Iterator[str]:
             return
         yield f"Review: maintain plan --export review.csv {short}"
         if facts["second_person"]:
-            yield f"Next: maintain approve {short} --count {facts['units']} --reason '...', by two persons"
+            yield from approve_lines(facts)
         else:
             yield f"Next: maintain apply {short} --confirm {facts['short_digest']}"
     elif facts["state"] in ("approved", "partial"):

@@ -133,7 +133,7 @@ def act_words(act: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     if act["act"] == "move":
         return f"{objects} moved to store {facts['moves_to'] or '?'}"
     rows = f"{count(act['count'], 'row')} of {act['table']}"
-    return f"{rows} deleted; their values are kept" if act["act"] == "delete_row" else f"{rows} changed"
+    return f"{rows} deleted; every value is kept" if act["act"] == "delete_row" else f"{rows} changed"
 
 
 def item_name(item: Mapping[str, Any]) -> str:
@@ -189,8 +189,7 @@ def _in_the_way(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"  PAUSED: {facts['paused']}"
     if facts["timings"].get("enabled") == "false":
         yield "  NOT ENABLED: the declaration or its variable says so; nothing will be done."
-    for where, rows in facts["cascades"].items():
-        yield f"  CASCADE: {count(rows, 'row')} of {where} would go along."
+    yield from (f"  CASCADE: {words}." for words in cascade_words(facts["cascades"]))
     for flag in facts["flags"]:
         yield f"  NOTE: {shown(flag)}"
     for guard in facts["guards"]:
@@ -198,6 +197,24 @@ def _in_the_way(facts: Mapping[str, Any]) -> Iterator[str]:
             yield f"  LIMIT {guard['name']}: {guard['message']}"
     if facts["lacking"]:
         yield f"  MISSING: {', '.join(facts['lacking'])}; a migration adds it."
+
+
+def cascade_words(cascades: Mapping[str, int]) -> Iterator[str]:
+    """What the database does by itself, by table: no image of it is kept. cascades: "table (cascade)" -> rows."""
+    for where, rows in cascades.items():
+        table, _, action = where.removesuffix(")").rpartition(" (")
+        what = "would go along, and a restore brings none back"
+        if action != "cascade":
+            what = f"would change along ({action}), and a restore changes none back"
+        yield f"{count(rows, 'row')} of {table} {what}"
+
+
+def approve_lines(facts: Mapping[str, Any], options: str = "") -> Iterator[str]:
+    """The commands by which a plan that `apply` alone cannot confirm is approved."""
+    command = f"maintain approve {facts['plan'][:SHORT]} --count {facts['units']} --reason '...'{options}"
+    yield f"Next: {command}"
+    if facts["second_person"]:
+        yield f"Then, by a second person: {command} --second"
 
 
 def next_lines(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -211,9 +228,7 @@ def next_lines(facts: Mapping[str, Any]) -> Iterator[str]:
             return
         yield f"Review: maintain plan --export review.csv {short}"
         if facts["limits_exceeded"] or facts["second_person"]:
-            accept = " --accept-limits" if facts["limits_exceeded"] else ""
-            twice = ", by two persons" if facts["second_person"] else ""
-            yield f"Next: maintain approve {short} --count {facts['units']} --reason '...'{accept}{twice}"
+            yield from approve_lines(facts, " --accept-limits" if facts["limits_exceeded"] else "")
         else:
             yield f"Next: maintain apply {short} --confirm {facts['short_digest']}"
     elif facts["state"] in ("approved", "partial"):

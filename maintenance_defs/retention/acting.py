@@ -144,8 +144,9 @@ class Actor:
         stopped = {
             s.unit for s in steps if (s.unit, s.number) not in may and known.get((s.unit, s.number)) not in SUCCESS
         }
-        outcomes: Outcomes = []
         away: dict[int, list[Step]] = {}
+        outcomes = self._refused(going, images, predicates)
+        stopped |= {unit for unit, _, _, _ in outcomes}
         self._keep_images(going, images)
         order = sorted(going, key=lambda s: (s.position, s.act, s.store or s.table_name or "", s.unit, s.number))
         if any(s.is_object for s in order) and "objects" in self.policy.log:
@@ -163,7 +164,7 @@ class Actor:
                     elif done.undo is not None and step.is_object:
                         away.setdefault(step.unit, []).append(step)
         # A row that turned out to be needed gets its object back at once.
-        needed = {u for u, _, outcome, _ in outcomes if outcome in ("skipped_changed", "skipped_kept", "skipped_held")}
+        needed = {u for u, _, outcome, _ in outcomes if outcome.startswith("skipped_")}
         for unit in sorted(needed & away.keys()):
             for step in away[unit]:
                 outcomes += self._give_back(step)
@@ -173,6 +174,31 @@ class Actor:
             if place in may and place not in noted:
                 outcomes.append((*place, "skipped_kept", UNIT_STAYS))
         return outcomes
+
+    def _refused(self, going: Sequence[Step], images: Images, predicates: Mapping[str, str]) -> Outcomes:
+        """Rows that the database would not let go, by a foreign key or a trigger: asked before their objects go."""
+        table = self.policy.select.rows or ""
+        with_objects = {s.unit for s in going if s.is_object}
+        rows = {
+            s.row_id or "": s
+            for s in going
+            if s.act == "delete_row" and s.table_name == table and s.unit in with_objects
+            and (table, s.row_id) in images
+        }  # fmt: skip
+        found: Outcomes = []
+        ids = list(rows)
+        for start in range(0, len(ids), ROW_BULK):
+            some = [images[table, row_id] for row_id in ids[start : start + ROW_BULK]]
+            where, parameters = self._where(table, predicates)
+            for one in self.database.refusals(table, self.id_columns(table), some, where, parameters):
+                step = rows[one.row_id]
+                found.append((step.unit, step.number, one.outcome, one.detail))
+        return found
+
+    def _where(self, table: str, predicates: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+        """The predicate that a change of the table repeats, and its parameters."""
+        where = predicates[table]
+        return where, {"as_of": self.plan.as_of} if ":as_of" in where else {}
 
     def _do(self, steps: Sequence[Step], images: Images, predicates: Mapping[str, str]) -> Generator[tuple[Step, Done]]:
         """Steps of one kind, in bulks: intents, the act, outcomes. Bulks of objects are in flight beside each other."""
@@ -209,7 +235,10 @@ class Actor:
             try:
                 return held, left, state.intents(self.plan.id, self.owner, intents, renew_seconds=self.lease_seconds)
             except Held as error:
-                held += [(left[n], Done(left[n].key or "", "skipped_held", str(error))) for n in error.places]
+                held += [
+                    (left[n], Done(left[n].key or "", "skipped_held", f"hold {hold}: maintain hold {self.system.name}"))
+                    for n, hold in error.places.items()
+                ]
                 left = [s for n, s in enumerate(left) if n not in error.places]
         return held, [], []
 
@@ -253,8 +282,8 @@ class Actor:
 
     def _rows(self, steps: Sequence[Step], images: Images, predicates: Mapping[str, str]) -> list[Done]:
         table = steps[0].table_name or ""
-        columns, where = self.id_columns(table), predicates[table]
-        parameters = {"as_of": self.plan.as_of} if ":as_of" in where else {}
+        columns = self.id_columns(table)
+        where, parameters = self._where(table, predicates)
         present = [images[table, s.row_id or ""] for s in steps if (table, s.row_id) in images]
         if steps[0].act == "delete_row":
             found = self.database.delete(table, columns, present, where, parameters)

@@ -1,6 +1,7 @@
 """A folder as an object store: keys are paths below it, objects are regular files.
 
-Links are neither followed nor objects: what they point to belongs to somebody else. Names that
+Links are neither followed nor objects: what they point to belongs to somebody else. A file of this very
+folder to which a link leads has the mark "linked": a row may name it by the link. Names that
 are not UTF-8 are listed with escapes and the mark "unaddressable"; nobody can ask for them.
 """
 
@@ -55,7 +56,7 @@ class LocalStore:
         vanishes meanwhile, ends in StoreDenied or IncompleteListing.
         """
         before = self.root_facts()
-        rows = _Rows()
+        rows = _Rows(*_linked(str(self.root)))
         for folder, names in _walk(str(self.root)):
             rows.add(folder, names)
             if len(rows) >= BATCH_ROWS:
@@ -187,12 +188,17 @@ class LocalStore:
 
 
 class _Rows:
-    """Columns of the next batch."""
+    """Columns of the next batch. files, folders: where links lead; a folder ends with "/", "" is the root."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: frozenset[str], folders: tuple[str, ...]) -> None:
+        self._linked, self._linked_folders = files, folders
+        self._begin()
+
+    def _begin(self) -> None:
         self._keys: list[str] = []
         self._sizes: list[int] = []
         self._times: list[int] = []
+        self._led_to: list[bool] = []
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -201,6 +207,9 @@ class _Rows:
         self._keys += [folder + name for name, _, _ in files]
         self._sizes += [size for _, size, _ in files]
         self._times += [time for _, _, time in files]
+        if self._linked or self._linked_folders:
+            below = folder.startswith(self._linked_folders) if self._linked_folders else False
+            self._led_to += [below or folder + name in self._linked for name, _, _ in files]
 
     def take(self) -> pa.RecordBatch:
         marks: pa.Array = pa.nulls(len(self), pa.string())
@@ -215,10 +224,38 @@ class _Rows:
                 [None if text.encode() == name else "unaddressable" for text, name in zip(shown, raw, strict=True)],
                 pa.string(),
             )
+        if any(self._led_to):
+            marks = pc.if_else(pc.and_(pa.array(self._led_to), pc.is_null(marks)), pa.scalar("linked"), marks)
         times = pc.divide(pa.array(self._times, pa.int64()), 1000).cast(UTC_US)
         columns = [keys, pa.array(self._sizes, pa.int64()), times, pa.nulls(len(self), pa.string()), marks]
-        self.__init__()  # type: ignore[misc]  # the columns are handed on; begin anew
+        self._begin()  # the columns are handed on
         return pa.RecordBatch.from_arrays(columns, schema=INVENTORY)
+
+
+def _linked(root: str) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The files and folders below the root to which links below the root lead: keys, and prefixes ending in "/"."""
+    files: set[str] = set()
+    folders: set[str] = set()
+    waiting = [root]
+    while waiting:
+        path = waiting.pop()
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    elif entry.is_symlink():
+                        target = os.path.realpath(entry.path)
+                        if target == root or root.startswith(f"{target.rstrip('/')}/"):
+                            folders.add("")
+                        elif target.startswith(f"{root}/"):
+                            files.add(target[len(root) + 1 :])
+                            folders.add(target[len(root) + 1 :] + "/")
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # vanished; the listing itself checks the root
+        except OSError as error:
+            raise _broken(path, error) from error
+    return frozenset(files), tuple(folders)
 
 
 def _walk(root: str) -> Iterator[tuple[str, list[_Entry]]]:

@@ -273,6 +273,11 @@ def test_two_persons_approve_what_asks_for_two(ready: World) -> None:
     refused = ready.run("apply", "--confirm", plan["short_digest"])
     assert refused.exit_code == 3
     assert "asks for two persons" in refused.stderr
+    command = f"maintain approve {plan['plan'][:8]} --count 3 --reason '...'"
+    assert f"The second: {command} --second\n" in refused.stderr
+    told = verb("plan", plan["plan"]).stdout.splitlines()
+    assert f"  Next: {command}" in told
+    assert f"  Then, by a second person: {command} --second" in told
     first = verb(*given, "--actor", "ada")
     assert "a second person must approve it too" in first.stdout
     assert verb(*given, "--actor", "Ada ", "--second").exit_code == 3

@@ -133,9 +133,17 @@ def test_row_that_is_gone_already_is_no_failure(world: World) -> None:
 def test_foreign_key_that_refuses_stops_only_its_row(world: World) -> None:
     world.execute(*THREE, "CREATE TABLE child (t_id text REFERENCES t (id))", "INSERT INTO child VALUES ('b')")
     done = world.delete(["a", "b", "c"])
-    assert outcomes(done) == {"a": "deleted", "b": "failed", "c": "deleted"}
+    assert outcomes(done) == {"a": "deleted", "b": "skipped_referenced", "c": "deleted"}
     assert "foreign key" in str(done[1].detail).lower()
     assert world.rows("SELECT id FROM t") == [("b",)]
+
+
+def test_what_the_database_would_refuse_is_told_and_nothing_is_deleted(world: World) -> None:
+    world.execute(*THREE, "CREATE TABLE child (t_id text REFERENCES t (id))", "INSERT INTO child VALUES ('b')")
+    told = world.acting.refusals("t", ["id"], world.seen(["a", "b", "c"]), "n < 3", {})
+    could_ask = not world.url.startswith("d1:")
+    assert outcomes(told) == ({"b": "skipped_referenced", "c": "skipped_kept"} if could_ask else {})
+    assert len(world.rows("SELECT id FROM t")) == 3
 
 
 def refuse_updates_of_b(world: World) -> None:

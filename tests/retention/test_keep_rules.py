@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from maintenance_defs.core.errors import DeclarationError
 from maintenance_defs.declarations import load_systems
+from maintenance_defs.reporting.retention_text import cascade_words
 from maintenance_defs.retention.purge import due_for_purge, purge_entries
 from tests.components.conftest import write
 from tests.retention.small_world import AS_OF, DOCS, OLD, SmallWorld
@@ -324,6 +325,11 @@ def test_cascades_are_counted_in_the_plan_and_by_its_limits(tmp_path: Path) -> N
     (exceeded,) = plan.totals["limits_exceeded"]
     assert "21 rows" in exceeded
     assert "limit 10" in exceeded
+    (words,) = cascade_words(plan.totals["cascades"])
+    assert words == "20 rows of pages would go along, and a restore brings none back"
+    assert list(cascade_words({"a.b (set null)": 1})) == [
+        "1 row of a.b would change along (set null), and a restore changes none back"
+    ]
 
 
 DEPLOYMENT = """\

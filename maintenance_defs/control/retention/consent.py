@@ -244,11 +244,11 @@ def _same_count(found: Any, count: int, units: list[int] | None) -> None:
 
 def _accepted(plan_id: str, exceeded: Any, accept_limits: bool) -> None:
     if not accept_limits:
-        said = "; ".join(map(str, exceeded)) if isinstance(exceeded, list) else str(exceeded)
+        said = " ".join(map(str, exceeded)) if isinstance(exceeded, list) else str(exceeded)
         raise ConsentRefused(
             "limits_exceeded",
-            f"plan {plan_id} exceeds its limits: {said}. Nothing was approved. "
-            "Review the plan; if all of it is meant, accept the limits with the approval.",
+            f"plan {plan_id[:8]} exceeds its limits: {said} Nothing was approved. If all of it is meant, accept its "
+            f"limits with the approval: --accept-limits on the command line.",
         )
 
 

@@ -85,6 +85,7 @@ SELECT *, CASE
     WHEN mark = 'unaddressable' THEN 'unaddressable'
     WHEN mark = 'directory_marker' OR ends_with(key, '/') AND size_bytes = 0 THEN 'directory_marker'
     WHEN key IN (SELECT key FROM uploads) THEN 'in_progress'
+    WHEN mark = 'linked' THEN 'ambiguous'
     WHEN mark IS NOT NULL THEN 'unaddressable'
     WHEN key IN (SELECT key FROM protected) THEN 'matched'
     WHEN NOT ({recognised}) THEN 'unrecognised'
@@ -173,6 +174,8 @@ SELECT c.key, size_bytes, modified_at, etag, {prefix} AS scope, v.near_miss,
         WHEN item = 'in_progress' THEN 'a multipart upload of this key is under way'
         WHEN item = 'unrecognised'
             THEN {searched} || ' names it, but it fits none of the patterns of scope ' || {prefix}
+        WHEN item = 'ambiguous'
+            THEN {searched} || ' names it, but a link in the store leads to it: a row may name it by that link'
         WHEN item IS NOT NULL THEN 'below a folder, or carrying a token, that a row names'
         WHEN v.key IS NOT NULL
             THEN {searched} || ' names it exactly, but it may be meant: ' || v.form || ' of ' || v.near_miss

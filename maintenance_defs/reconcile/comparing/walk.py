@@ -162,7 +162,7 @@ INSERT INTO odd_sizes
 SELECT key, any_value(size_bytes), any_value(modified_at), any_value(etag),
        arg_min(number, rank), arg_min(row_id, rank), arg_min_null(row_size_bytes, rank)
 FROM (SELECT *, (coalesce(row_size_bytes = size_bytes, false), number, row_id) AS rank FROM step)
-WHERE key = named AND mark IS NULL AND NOT coalesce(in_progress, false)
+WHERE key = named AND coalesce(mark, 'linked') = 'linked' AND NOT coalesce(in_progress, false)
 GROUP BY key
 HAVING coalesce(bool_or(size_bytes <> row_size_bytes), false)
     OR coalesce(bool_and(size_bytes = 0), false) AND NOT coalesce(bool_or(row_size_bytes = 0), false)
