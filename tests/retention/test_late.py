@@ -179,15 +179,24 @@ def test_the_next_plan_of_a_system_settles_what_a_killed_run_had_begun(shop: Sho
     hold(shop, settled=True)
 
 
+@pytest.mark.parametrize("killed", [False, True])
 def test_a_late_reference_to_what_was_deleted_from_a_bucket_with_versions_brings_it_back(
-    tmp_path: Path,
+    tmp_path: Path, killed: bool
 ) -> None:
-    """B02, F01: a delete there is a marker, so it need not be final."""
+    """B02, F01: a delete there is a marker, so it need not be final; also where a killed run could not say so."""
     with moto_server() as endpoint, made_shop(tmp_path, "versioned", endpoint) as shop:
         key = shop.app.upload(prefix="tmp/")
         plan = shop.planned("temporary")
         chaos = Chaos(shop)
+        chaos.hard = True
         chaos.before["before delete"] = [lambda: shop.app.share([key]) and None]
+        if killed:
+            chaos.before["after delete"] = [chaos.die]
+            with chaos.installed(), pytest.raises(Killed):
+                shop.execute(plan.id)
+            chaos.calm()
+            assert shop.files.get(key) is None
+            shop.lapse()
         with chaos.installed():
             run = shop.execute(plan.id)
         assert run.restored == 1, (run, chaos.points)
