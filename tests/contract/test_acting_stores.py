@@ -129,6 +129,9 @@ def test_the_platforms_own_objects_are_never_acted_on(bucket: Bucket, act: str) 
             store.quarantine(seen, RUN)
         else:
             store.move(seen, store, {one.key: one.key for one in seen})
+    for ours in (".Maintenance/archive/a", ".MAINTENANCE", ""):  # some stores ignore case
+        with pytest.raises(Refused, match="own"):
+            store.delete([replace(seen[0], key=ours)])
     with pytest.raises(Refused):
         store.delete([*seen[:1], *seen[:1]])
     with pytest.raises(Refused):
@@ -235,6 +238,33 @@ def test_a_purge_takes_the_quarantined_copy_and_nothing_else(bucket: Bucket, tmp
         with pytest.raises(Refused):
             store.restore("in/x", {"kind": "copy", "key": f"{QUARANTINE}{RUN}/../in/x"})
     assert theirs(store) == ["in/a", "in/b"]
+
+
+@pytest.mark.parametrize(
+    "undo",
+    [
+        {"kind": "copy", "key": f".maintenance/quarantine/{RUN}/in/b"},
+        {"kind": "copy", "key": f"elsewhere/{RUN}/in/a"},
+        {"kind": "copy", "key": f"{RUN}/in/a"},
+        {"kind": "copy", "key": ".maintenance/quarantine/../in/a"},
+        {"kind": "moved", "key": f".maintenance/quarantine/{RUN}/in/a"},
+        {},
+    ],
+)
+def test_an_undo_that_does_not_name_the_copy_of_its_object_touches_nothing(
+    bucket: Bucket, undo: dict[str, str]
+) -> None:
+    kept = [f".maintenance/quarantine/{RUN}/in/{name}" for name in "ab"]
+    for key in ("in/a", "in/b", f"{RUN}/in/a", f"elsewhere/{RUN}/in/a", *kept):
+        bucket.put(key, b"x")
+    store = bucket.open()
+    (seen,) = see(store, "in/a")
+    before = keys(store)
+    with pytest.raises(Refused, match="names no quarantined copy of it"):
+        store.restore("in/a", undo)
+    with pytest.raises(Refused, match="names no quarantined copy of it"):
+        store.purge(undo, seen)
+    assert keys(store) == before
 
 
 def test_neither_what_is_gone_for_good_nor_what_is_older_comes_back(bucket: Bucket) -> None:  # I02
@@ -355,8 +385,12 @@ def test_what_a_killed_run_put_away_is_found_with_its_undo(bucket: Bucket, tmp_p
     assert bucket.body(store, "in/a", tmp_path) == b"picture"
 
 
-def test_what_somebody_else_removed_is_not_said_to_be_in_quarantine(bucket: Bucket) -> None:
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_somebody_else_removed_is_not_said_to_be_in_quarantine(bucket: Bucket, taken: bool) -> None:
+    """taken: another content lies where this run would keep it."""
     bucket.put("in/a", b"x")
+    if taken:
+        bucket.put(f".maintenance/quarantine/{RUN}/in/a", b"another")
     store = bucket.open()
     (seen,) = see(store, "in/a")
     if bucket.versioned:

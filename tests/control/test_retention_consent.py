@@ -107,8 +107,9 @@ def test_only_approved_units_are_acted_on(at_noon: Control) -> None:
         with pytest.raises(Refused, match=f"unit {other} .* was not approved"):
             at_noon.retention.intents(plan.id, "run1", [step(other)])
     whole = claimed(at_noon, system="other")
-    with pytest.raises(Refused, match=r"unit 10 .* was not approved"):
-        at_noon.retention.intents(whole.id, "run1", [step(10)])
+    for outside in (-1, 10):
+        with pytest.raises(Refused, match=rf"unit {outside} .* was not approved"):
+            at_noon.retention.intents(whole.id, "run1", [step(outside)])
 
 
 def test_limits_that_are_exceeded_are_accepted_in_words(at_noon: Control) -> None:

@@ -108,6 +108,20 @@ def test_a_row_that_a_killed_run_had_set_can_be_set_back(shop: Shop, changed: bo
     assert shop.app.rows("renders")[id][3] == ("long ago" if changed else None)
 
 
+def test_a_row_that_was_set_is_set_back_with_its_object(tmp_path: Path) -> None:
+    """I02, I11."""
+    (tmp_path / "files").mkdir()
+    shop = Shop(tmp_path, Files(tmp_path / "files"))
+    fill(shop, "expired", 1)
+    before = shop.app.rows("renders")
+    plan = shop.planned("expired")
+    assert shop.execute(plan.id).counts == {"quarantined": 1, "set": 1}
+    assert shop.app.rows("renders") != before
+    undone = restore(shop.system, shop.home, actor="ada", reason="all back", plan_id=plan.id)
+    assert undone.counts == {"restored": 2}, undone.problems
+    assert shop.app.rows("renders") == before
+
+
 def test_what_was_missing_all_along_is_not_said_to_be_deleted_by_a_killed_run(tmp_path: Path) -> None:
     """I11: who looks for a lost file must not be told that retention took it."""
     at_once = {**POLICIES["unsaved"], "act": {"objects": "delete", "rows": "delete"}}
