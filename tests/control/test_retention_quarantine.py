@@ -80,10 +80,11 @@ def test_the_newest_removal_of_a_key_counts(at_noon: Control) -> None:
     state.mark_restored(plan.id, [old], "ada", "needed")
     assert removed(at_noon) == []
     [newest] = carry_out(at_noon, plan, [step(2, key="a")])
-    assert removed(at_noon) == ["a"]
+    carry_out(at_noon, plan, [step(3, key="a", store="other")])  # another object of the same name
+    assert removed(at_noon) == removed(at_noon, "other") == ["a"]
     state.mark_restored(plan.id, [newest], "ada", "needed")
     assert removed(at_noon) == []
-    assert [one.seq for one in state.quarantined("shop", key="a")] == [new]
+    assert [one.seq for one in state.quarantined("shop", key="a", store="files")] == [new]
 
 
 def test_restore_and_purge_never_both_take_an_entry(at_noon: Control) -> None:
