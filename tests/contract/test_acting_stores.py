@@ -279,6 +279,38 @@ def test_neither_what_is_gone_for_good_nor_what_is_older_comes_back(bucket: Buck
     assert theirs(store) == []
 
 
+def test_what_happened_to_a_marker_by_other_hands_is_not_undone(bucket: Bucket) -> None:  # F01
+    """Deleted once more: ours is not on top. Brought back by hand: the version is live, and nothing to purge."""
+    if not bucket.versioned:
+        return  # no markers there
+    bucket.put("in/a", b"x")
+    bucket.put("in/b", b"y")
+    store = bucket.open()
+    seen = see(store, "in/a", "in/b")
+    undos = [one.undo for one in store.quarantine(seen, RUN)]
+    assert undos[0] is not None and undos[1] is not None
+    bucket.theirs.delete_object(Bucket=bucket.name, Key="in/a")
+    done = store.restore("in/a", undos[0])
+    assert done.outcome == "failed" and "another delete marker is on top" in str(done.detail)
+    listed = bucket.theirs.list_object_versions(Bucket=bucket.name, Prefix="in/a")
+    assert len(listed["DeleteMarkers"]) == 2
+    bucket.theirs.delete_object(Bucket=bucket.name, Key="in/b", VersionId=undos[1]["marker_id"])
+    done = store.purge(undos[1], seen[1])
+    assert done.outcome == "failed" and "it is live again" in str(done.detail)
+    assert theirs(store) == ["in/b"]
+
+
+def test_another_object_under_the_key_is_not_what_was_restored(bucket: Bucket) -> None:  # I02
+    """The copy is gone, by whatever hand; what the application wrote since is not it."""
+    bucket.put("in/a", b"x")
+    store = bucket.open()
+    (seen,) = see(store, "in/a")
+    undo = store.quarantine([seen], RUN)[0].undo
+    assert undo is not None and store.purge(undo, seen).outcome == "purged"
+    bucket.put("in/a", b"another")
+    assert store.restore("in/a", undo).outcome in ("already_absent", "failed")
+
+
 def test_a_quarantine_that_ended_in_the_middle_is_completed_with_one_copy(bucket: Bucket) -> None:  # F16
     bucket.put("in/a", b"x")
     bucket.put("in/b", b"y")
@@ -360,6 +392,20 @@ def test_a_move_to_another_store_is_read_back_before_the_original_goes(bucket: B
     changed = replace(see(store, "in/raw.wav")[0], size_bytes=1)
     assert store.move([changed], target, {"in/raw.wav": "old/x"})[0].outcome == "skipped_changed"
     assert "old/x" not in keys(target)
+
+
+def test_a_move_that_could_only_lose_something_is_refused(bucket: Bucket) -> None:  # E07
+    """Within one store the copy is the original; of two objects under one key one is gone."""
+    bucket.put("in/a", b"x")
+    bucket.put("in/b", b"x")
+    store = bucket.open()
+    seen = see(store, "in/a", "in/b")
+    with pytest.raises(Refused, match="not moved within one store"):
+        store.move(seen, bucket.open(), {"in/a": "in/a", "in/b": "in/b"})
+    for wrong in ({"in/a": "in/c", "in/b": "in/c"}, {"in/a": ".maintenance/a", "in/b": "in/d"}):
+        with pytest.raises(Refused, match="to one key, or one to a key of the platform's own"):
+            store.move(seen, bucket.open(), wrong)
+    assert theirs(store) == ["in/a", "in/b"]
 
 
 def test_a_later_change_of_the_time_alone_is_a_change(bucket: Bucket) -> None:

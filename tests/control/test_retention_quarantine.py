@@ -232,6 +232,8 @@ def test_a_purged_row_image_is_erased_and_the_chain_still_verifies(at_noon: Cont
 def test_evidence_erased_without_a_purge_is_noticed(at_noon: Control) -> None:
     plan = claimed(at_noon)
     carry_out(at_noon, plan, [step(0)])
+    [tried] = at_noon.retention.begin_undo("purge", plan.id, [0], "ada", "over")
+    at_noon.retention.end_undo(plan.id, "ada", [Outcome(tried, "failed")])
     with at_noon._engine.connect().execution_options(writes=True) as connection, connection.begin():
         erase(connection, plan.id, 0)
     broken = at_noon.retention.verify_chain("shop")

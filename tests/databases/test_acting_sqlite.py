@@ -124,6 +124,18 @@ def test_set_row_that_cannot_be_told_apart_or_stays_as_it_is_is_not_called_resto
     assert execute(path, "SELECT count(*) FROM t WHERE v = 'new'") == [(3,)]
 
 
+def test_row_that_a_trigger_sets_back_afterwards_is_not_called_set(path: Path) -> None:
+    execute(
+        path,
+        "CREATE TABLE t (id TEXT PRIMARY KEY, v TEXT)",
+        "INSERT INTO t VALUES ('a', 'old')",
+        "CREATE TRIGGER back AFTER UPDATE ON t WHEN NEW.v <> 'old' BEGIN UPDATE t SET v = 'old' WHERE id = NEW.id; END",
+    )
+    acting = open_acting_database(f"sqlite:///{path}")
+    images = list(acting.images("t", ["id"], ["a"]).values())
+    assert [one.outcome for one in acting.update("t", ["id"], images, "1", {}, {"a": {"v": "new"}})] == ["failed"]
+
+
 def test_statement_that_takes_too_long_is_given_up(path: Path) -> None:
     execute(path, *EVERY)
     acting = open_acting_database(f"sqlite:///{path}", statement_seconds=0.3)
