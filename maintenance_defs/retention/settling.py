@@ -63,6 +63,8 @@ def _object(actor: Actor, intent: Intent, now: ObjectFacts | StoreUnavailable | 
     seen = Seen(key, intent.size_bytes, _instant(intent.evidence.get("modified_at")), intent.evidence.get("etag"))
     if intent.act == "quarantine":
         return store.after_crash(seen, actor.plan.id)
+    if intent.size_bytes is None:  # it was not there when the plan was made either
+        return Done(key, "already_absent")
     if intent.act == "move" and isinstance(actor.policy.act.objects, Move):
         move = actor.policy.act.objects
         target = move.prefix + key
@@ -70,7 +72,8 @@ def _object(actor: Actor, intent: Intent, now: ObjectFacts | StoreUnavailable | 
         if isinstance(there, ObjectFacts) and there.size_bytes == seen.size_bytes:
             return Done(key, "moved", "completed by an interrupted run")
         return Done(key, "unknown", "it is gone, and not where it was to go")
-    return Done(key, "deleted", "completed by an interrupted run")
+    undo = store.after_crash(seen, actor.plan.id).undo if store.capabilities().versioned else None
+    return Done(key, "deleted", "completed by an interrupted run", undo)
 
 
 def _row(actor: Actor, one: OpenIntent) -> Done:

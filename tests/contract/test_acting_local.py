@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from maintenance_defs.core.declaration import Store
+from maintenance_defs.stores import acting_local
 from maintenance_defs.stores.acting import QUARANTINE, ActingStore, Done, Seen, open_acting
 from maintenance_defs.stores.base import ObjectFacts
 
@@ -84,6 +85,23 @@ def test_content_mode_and_times_survive_a_way_without_links(root: Path, monkeypa
     after = (root / "in/a").stat()
     assert (after.st_size, after.st_mode, after.st_mtime_ns) == (before.st_size, before.st_mode, before.st_mtime_ns)
     assert files(root) == ["in/a"]
+
+
+def test_a_copy_is_kept_until_what_was_restored_is_its_equal(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_links(monkeypatch)
+    store = opened(root)
+    undo = store.quarantine([see(store)], "run")[0].undo
+    assert undo is not None
+    write = acting_local.write_file
+
+    def torn(*given: Any, **more: Any) -> None:
+        write(*given, **more)
+        (root / "in/a").write_bytes(b"12")
+
+    monkeypatch.setattr(acting_local, "write_file", torn)
+    done = store.restore("in/a", undo)
+    assert done.outcome == "failed" and "the quarantined copy was kept" in str(done.detail)
+    assert (root / COPY).read_bytes() == b"12345"
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -129,6 +129,9 @@ def test_the_platforms_own_objects_are_never_acted_on(bucket: Bucket, act: str) 
             store.quarantine(seen, RUN)
         else:
             store.move(seen, store, {one.key: one.key for one in seen})
+    for ours in (".Maintenance/archive/a", ".MAINTENANCE", ""):  # some stores ignore case
+        with pytest.raises(Refused, match="own"):
+            store.delete([replace(seen[0], key=ours)])
     with pytest.raises(Refused):
         store.delete([*seen[:1], *seen[:1]])
     with pytest.raises(Refused):
@@ -237,6 +240,33 @@ def test_a_purge_takes_the_quarantined_copy_and_nothing_else(bucket: Bucket, tmp
     assert theirs(store) == ["in/a", "in/b"]
 
 
+@pytest.mark.parametrize(
+    "undo",
+    [
+        {"kind": "copy", "key": f".maintenance/quarantine/{RUN}/in/b"},
+        {"kind": "copy", "key": f"elsewhere/{RUN}/in/a"},
+        {"kind": "copy", "key": f"{RUN}/in/a"},
+        {"kind": "copy", "key": ".maintenance/quarantine/../in/a"},
+        {"kind": "moved", "key": f".maintenance/quarantine/{RUN}/in/a"},
+        {},
+    ],
+)
+def test_an_undo_that_does_not_name_the_copy_of_its_object_touches_nothing(
+    bucket: Bucket, undo: dict[str, str]
+) -> None:
+    kept = [f".maintenance/quarantine/{RUN}/in/{name}" for name in "ab"]
+    for key in ("in/a", "in/b", f"{RUN}/in/a", f"elsewhere/{RUN}/in/a", *kept):
+        bucket.put(key, b"x")
+    store = bucket.open()
+    (seen,) = see(store, "in/a")
+    before = keys(store)
+    with pytest.raises(Refused, match="names no quarantined copy of it"):
+        store.restore("in/a", undo)
+    with pytest.raises(Refused, match="names no quarantined copy of it"):
+        store.purge(undo, seen)
+    assert keys(store) == before
+
+
 def test_neither_what_is_gone_for_good_nor_what_is_older_comes_back(bucket: Bucket) -> None:  # I02
     bucket.put("in/a", b"older")
     bucket.put("in/a", b"the newer one")
@@ -247,6 +277,38 @@ def test_neither_what_is_gone_for_good_nor_what_is_older_comes_back(bucket: Buck
     assert store.purge(undo, seen[0]) == Done("in/a", "purged")
     assert store.restore("in/a", undo).outcome == "already_absent"
     assert theirs(store) == []
+
+
+def test_what_happened_to_a_marker_by_other_hands_is_not_undone(bucket: Bucket) -> None:  # F01
+    """Deleted once more: ours is not on top. Brought back by hand: the version is live, and nothing to purge."""
+    if not bucket.versioned:
+        return  # no markers there
+    bucket.put("in/a", b"x")
+    bucket.put("in/b", b"y")
+    store = bucket.open()
+    seen = see(store, "in/a", "in/b")
+    undos = [one.undo for one in store.quarantine(seen, RUN)]
+    assert undos[0] is not None and undos[1] is not None
+    bucket.theirs.delete_object(Bucket=bucket.name, Key="in/a")
+    done = store.restore("in/a", undos[0])
+    assert done.outcome == "failed" and "another delete marker is on top" in str(done.detail)
+    listed = bucket.theirs.list_object_versions(Bucket=bucket.name, Prefix="in/a")
+    assert len(listed["DeleteMarkers"]) == 2
+    bucket.theirs.delete_object(Bucket=bucket.name, Key="in/b", VersionId=undos[1]["marker_id"])
+    done = store.purge(undos[1], seen[1])
+    assert done.outcome == "failed" and "it is live again" in str(done.detail)
+    assert theirs(store) == ["in/b"]
+
+
+def test_another_object_under_the_key_is_not_what_was_restored(bucket: Bucket) -> None:  # I02
+    """The copy is gone, by whatever hand; what the application wrote since is not it."""
+    bucket.put("in/a", b"x")
+    store = bucket.open()
+    (seen,) = see(store, "in/a")
+    undo = store.quarantine([seen], RUN)[0].undo
+    assert undo is not None and store.purge(undo, seen).outcome == "purged"
+    bucket.put("in/a", b"another")
+    assert store.restore("in/a", undo).outcome in ("already_absent", "failed")
 
 
 def test_a_quarantine_that_ended_in_the_middle_is_completed_with_one_copy(bucket: Bucket) -> None:  # F16
@@ -332,6 +394,20 @@ def test_a_move_to_another_store_is_read_back_before_the_original_goes(bucket: B
     assert "old/x" not in keys(target)
 
 
+def test_a_move_that_could_only_lose_something_is_refused(bucket: Bucket) -> None:  # E07
+    """Within one store the copy is the original; of two objects under one key one is gone."""
+    bucket.put("in/a", b"x")
+    bucket.put("in/b", b"x")
+    store = bucket.open()
+    seen = see(store, "in/a", "in/b")
+    with pytest.raises(Refused, match="not moved within one store"):
+        store.move(seen, bucket.open(), {"in/a": "in/a", "in/b": "in/b"})
+    for wrong in ({"in/a": "in/c", "in/b": "in/c"}, {"in/a": ".maintenance/a", "in/b": "in/d"}):
+        with pytest.raises(Refused, match="to one key, or one to a key of the platform's own"):
+            store.move(seen, bucket.open(), wrong)
+    assert theirs(store) == ["in/a", "in/b"]
+
+
 def test_a_later_change_of_the_time_alone_is_a_change(bucket: Bucket) -> None:
     """The same bytes uploaded again: somebody needs them."""
     bucket.put("in/a", b"x")
@@ -355,8 +431,12 @@ def test_what_a_killed_run_put_away_is_found_with_its_undo(bucket: Bucket, tmp_p
     assert bucket.body(store, "in/a", tmp_path) == b"picture"
 
 
-def test_what_somebody_else_removed_is_not_said_to_be_in_quarantine(bucket: Bucket) -> None:
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_somebody_else_removed_is_not_said_to_be_in_quarantine(bucket: Bucket, taken: bool) -> None:
+    """taken: another content lies where this run would keep it."""
     bucket.put("in/a", b"x")
+    if taken:
+        bucket.put(f".maintenance/quarantine/{RUN}/in/a", b"another")
     store = bucket.open()
     (seen,) = see(store, "in/a")
     if bucket.versioned:

@@ -31,6 +31,7 @@ REFUSED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "wrong_count ": lambda how: how.update(only=[1, 2, 2], count=3),
     "unknown_units": lambda how: how.update(only=[10], count=1),
     "unknown_units ": lambda how: how.update(only=[], count=0),
+    "unknown_units  ": lambda how: how.update(only=[-1], count=1),
     "approval_expired": lambda how: how.update(expires_at=NOON),
     "no_first_approval": lambda how: how.update(second=True),
 }
@@ -106,8 +107,9 @@ def test_only_approved_units_are_acted_on(at_noon: Control) -> None:
         with pytest.raises(Refused, match=f"unit {other} .* was not approved"):
             at_noon.retention.intents(plan.id, "run1", [step(other)])
     whole = claimed(at_noon, system="other")
-    with pytest.raises(Refused, match=r"unit 10 .* was not approved"):
-        at_noon.retention.intents(whole.id, "run1", [step(10)])
+    for outside in (-1, 10):
+        with pytest.raises(Refused, match=rf"unit {outside} .* was not approved"):
+            at_noon.retention.intents(whole.id, "run1", [step(outside)])
 
 
 def test_limits_that_are_exceeded_are_accepted_in_words(at_noon: Control) -> None:
@@ -134,6 +136,18 @@ def test_the_second_person_is_another_person(at_noon: Control) -> None:
     assert at_noon.retention.claim(plan.id, "run1", 60)
 
 
+def test_two_persons_agreed_only_to_what_both_agreed_to(at_noon: Control) -> None:
+    """H04, G13: it ends when the first of the two ends, and limits are accepted by both or not at all."""
+    plan = make_plan(at_noon, totals={"second_person": True})
+    approve(at_noon, plan, "ada", accept_limits=True)
+    both = approve(at_noon, plan, "bob", expires_at=NOON + DAY / 2)
+    assert (both.expires_at, both.accept_limits) == (NOON + DAY / 2, False)
+    other = make_plan(at_noon, totals={"second_person": True})
+    approve(at_noon, other, "ada", expires_at=NOON + DAY / 2)
+    both = approve(at_noon, other, "bob", accept_limits=True)
+    assert (both.expires_at, both.accept_limits) == (NOON + DAY / 2, False)
+
+
 def test_nobody_approves_without_name_and_reason(at_noon: Control) -> None:
     plan = make_plan(at_noon)
     for actor, reason in (("", "x"), ("ada", " ")):
@@ -151,11 +165,15 @@ def test_a_standing_approval_binds_to_the_configuration(at_noon: Control) -> Non
         state.standing_approve("shop", "unsaved", "c", "ada", "seen twice")
     standing = state.standing_approval("shop", "unsaved", "c")
     assert standing is not None and standing.actor == "ada"
-    given = state.approve_standing(plan.id, expires_at=NOON + DAY)
+    given = state.approve_standing(plan.id, expires_at=NOON + 9 * DAY)
     assert (given.actor, given.standing_id) == ("ada", standing.id) and "seen twice" in given.reason
+    assert given.expires_at == plan.expires_at, "never after the plan"
     assert state.claim(plan.id, "run1", 60)
     with pytest.raises(ConsentRefused, match="present configuration"):
         state.approve_standing(changed.id, expires_at=NOON + DAY)
+    for other in (make_plan(at_noon, policy="expired"), make_plan(at_noon, system="other")):
+        with pytest.raises(ConsentRefused, match="no standing approval"):
+            state.approve_standing(other.id, expires_at=NOON + DAY)
 
 
 def test_a_revoked_standing_approval_stops_what_rests_on_it(at_noon: Control) -> None:

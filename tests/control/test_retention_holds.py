@@ -18,6 +18,7 @@ COVERED: list[tuple[Names, Names]] = [
     ({}, OBJECT), ({}, ROW),
     ({"key": "legal/case7.pdf"}, OBJECT), ({"key": "/Legal/case7.PDF "}, OBJECT),
     ({"key": "e\u0301.pdf"}, {"store": "files", "key": "é.pdf"}),
+    ({"key": "É.pdf"}, {"store": "files", "key": "é.pdf"}),
     ({"store": "files"}, OBJECT), ({"store": "files", "key": "legal/case7.pdf"}, OBJECT),
     ({"prefix": "legal/"}, OBJECT), ({"prefix": "/legal"}, OBJECT), ({"prefix": ""}, OBJECT),
     ({"table": "renders"}, ROW), ({"table": "public.renders", "row_id": "7"}, ROW), ({"row_id": "7"}, ROW),

@@ -144,6 +144,14 @@ def test_an_act_edited_with_its_hash_is_noticed_by_the_next_one(at_noon: Control
     assert broken is not None and (broken.number, broken.what) == (2, "it does not follow the row before it")
 
 
+def test_the_last_act_edited_with_its_hash_is_noticed_by_the_end_of_the_chain(at_noon: Control) -> None:
+    two_plans(at_noon)
+    with at_noon._engine.connect() as connection:
+        row = dict(connection.execute(sa.select(act).where(act.c.number == 5)).mappings().one()) | {"actor": "bob"}
+    change(at_noon, act.update().where(act.c.number == 5).values(actor="bob", hash=hash_of(row)))
+    assert at_noon.retention.verify_chain("shop") is not None
+
+
 @pytest.mark.parametrize("number", range(6))
 def test_a_deleted_act_is_noticed(number: int, at_noon: Control) -> None:
     two_plans(at_noon)
@@ -185,7 +193,8 @@ def test_the_window_counts_what_was_done_and_what_may_have_been(at_noon: Control
     state = at_noon.retention
     plan = claimed(at_noon)
     carry_out(at_noon, plan, [step(0), step(1, tenant="t")])
-    state.mark_restored(plan.id, [0], "ada", "needed")  # gives no budget back
+    state.mark_restored(plan.id, [0], "ada", "needed")  # gives no budget back …
+    state.begin_undo("restore", plan.id, [1], "ada", "needed")  # … and takes none, whatever becomes of it
     carry_out(at_noon, plan, [row_step(0)], "deleted")
     carry_out(at_noon, plan, [step(2)], "failed")
     carry_out(at_noon, plan, [step(3)], "skipped_changed")

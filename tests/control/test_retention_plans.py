@@ -234,11 +234,20 @@ def test_a_cancelled_plan_is_not_executed(at_noon: Control) -> None:
     running = claimed(at_noon)
     with pytest.raises(Busy):
         at_noon.retention.cancel_plan(running.id, "ada", "stop")
+    at_noon.retention.release(running.id, "run1", "done")
+    with pytest.raises(Refused, match="done already"):
+        at_noon.retention.cancel_plan(running.id, "ada", "undo")
 
 
 def test_plans_whose_time_is_over_expire(at_noon: Control, clock: Clock) -> None:
-    plan = make_plan(at_noon)
+    """What was begun does not: it must still be settled. Nor what belongs to another system."""
+    plan, other = make_plan(at_noon), make_plan(at_noon, system="other")
+    half, running = claimed(at_noon), make_plan(at_noon)
+    at_noon.retention.release(half.id, "run1", "partial")
+    approve(at_noon, running)
+    at_noon.retention.claim(running.id, "run2", 60)
     assert at_noon.retention.expire_plans("shop") == 0
     clock.now = NOON + timedelta(days=1)
     assert at_noon.retention.expire_plans("shop") == 1
-    assert at_noon.retention.plan(plan.id).state == "expired"
+    states = [at_noon.retention.plan(one.id).state for one in (plan, other, half, running)]
+    assert states == ["expired", "planned", "partial", "executing"]

@@ -80,10 +80,11 @@ def test_the_newest_removal_of_a_key_counts(at_noon: Control) -> None:
     state.mark_restored(plan.id, [old], "ada", "needed")
     assert removed(at_noon) == []
     [newest] = carry_out(at_noon, plan, [step(2, key="a")])
-    assert removed(at_noon) == ["a"]
+    carry_out(at_noon, plan, [step(3, key="a", store="other")])  # another object of the same name
+    assert removed(at_noon) == removed(at_noon, "other") == ["a"]
     state.mark_restored(plan.id, [newest], "ada", "needed")
     assert removed(at_noon) == []
-    assert [one.seq for one in state.quarantined("shop", key="a")] == [new]
+    assert [one.seq for one in state.quarantined("shop", key="a", store="files")] == [new]
 
 
 def test_restore_and_purge_never_both_take_an_entry(at_noon: Control) -> None:
@@ -147,12 +148,15 @@ def test_what_cannot_be_undone_is_not_restored(at_noon: Control) -> None:
         at_noon.retention.mark_restored(plan.id, [1], "ada", "needed")
 
 
-def test_a_plan_may_purge_what_another_one_quarantined(at_noon: Control) -> None:
+def test_a_plan_may_purge_what_another_one_quarantined(at_noon: Control, clock: Clock) -> None:
     """I12: the same gate, with claim, consent and guards."""
     state = at_noon.retention
     plan = claimed(at_noon)
     carry_out(at_noon, plan, [step(0)])
     state.release(plan.id, "run1", "done")
+    stranger = claimed(at_noon, system="other")
+    with pytest.raises(Refused, match="is not recorded, so there is nothing to purge"):
+        state.intents(stranger.id, "run1", [step(0, act="purge", of=(plan.id, 0))])
     purge = claimed(at_noon, policy="purge")
     carry_out(at_noon, purge, [step(0, act="purge", of=(plan.id, 0))], "purged")
     assert [one.state for one in state.quarantined("shop", state=None)] == ["purged"]
@@ -160,6 +164,39 @@ def test_a_plan_may_purge_what_another_one_quarantined(at_noon: Control) -> None
     with pytest.raises(Refused, match="is purged"):
         state.intents(purge.id, "run1", [step(1, act="purge", of=(plan.id, 0))])
     state.release(purge.id, "run1", "done")
+    clock.pass_seconds(3600)
+    with pytest.raises(Refused, match="is purged"):  # also when nobody holds it any more
+        state.begin_undo("restore", plan.id, [0], "ada", "needed")
+    assert state.verify_chain("shop") is None
+
+
+def test_a_purge_that_lost_its_entry_to_a_restore_does_not_end_it(at_noon: Control, clock: Clock) -> None:
+    """I12: its run came back to life after its lease; the entry is another's by then."""
+    state = at_noon.retention
+    plan = claimed(at_noon)
+    carry_out(at_noon, plan, [step(0)])
+    state.release(plan.id, "run1", "done")
+    purge = claimed(at_noon, policy="purge")
+    carry_out(at_noon, purge, [step(0)], "failed")
+    [late] = state.intents(purge.id, "run1", [step(1, act="purge", of=(plan.id, 0))])
+    clock.pass_seconds(3600)
+    assert state.begin_undo("restore", plan.id, [0], "ada", "needed") == [late], "the same number in another plan"
+    state.outcomes(purge.id, "run1", [Outcome(late, "purged")])
+    assert [one.state for one in state.quarantined("shop", state=None)] == ["restoring"]
+    state.end_undo(plan.id, "ada", [Outcome(late, "restored")])
+    assert [one.state for one in state.quarantined("shop", state=None)] == ["restored"]
+
+
+def test_only_the_image_of_a_purged_row_is_erased(at_noon: Control) -> None:
+    """I07: of objects, and of rows that came back, the ledger goes on telling why they went."""
+    state = at_noon.retention
+    plan = claimed(at_noon)
+    seqs = state.intents(plan.id, "run1", [step(0), row_step(0, evidence={"image": "kept"})])
+    state.outcomes(plan.id, "run1", [Outcome(seq, "quarantined", None, {"kind": "copy"}) for seq in seqs])
+    state.mark_purged(plan.id, seqs[:1], "ada", "over")
+    state.mark_restored(plan.id, seqs[1:], "ada", "needed")
+    evidence = [one.evidence for one in state.quarantined("shop", state=None)]
+    assert evidence[0]["reason"] == "old" and evidence[1] == {"image": "kept"}
     assert state.verify_chain("shop") is None
 
 
@@ -195,6 +232,8 @@ def test_a_purged_row_image_is_erased_and_the_chain_still_verifies(at_noon: Cont
 def test_evidence_erased_without_a_purge_is_noticed(at_noon: Control) -> None:
     plan = claimed(at_noon)
     carry_out(at_noon, plan, [step(0)])
+    [tried] = at_noon.retention.begin_undo("purge", plan.id, [0], "ada", "over")
+    at_noon.retention.end_undo(plan.id, "ada", [Outcome(tried, "failed")])
     with at_noon._engine.connect().execution_options(writes=True) as connection, connection.begin():
         erase(connection, plan.id, 0)
     broken = at_noon.retention.verify_chain("shop")

@@ -59,6 +59,7 @@ attributes:
       act: {objects: delete}
 """
 AGE = "younger_than: 30 d, days_env: SHOP_DAYS"
+HALF = "rows: docs, id: id, where: a = 1, generations: {of: a, by: b, order: c, tie: id, complete_column: k}"
 OLD = "keep: [{younger_than: age, by: made_at}]"
 SELECT = "select: {rows: docs, id: id, where: state = 'old'}"
 ACT = "act: {objects: quarantine, rows: delete}"
@@ -87,6 +88,11 @@ WRONG = {
     "two selectors": (SELECT, "select: {rows: docs, id: id, where: a = 1, orphans: files}", 36, ["exactly one of"]),
     "two reasons in one": (OLD, "keep: [{younger_than: age, by: made_at, newest_generations: 1}]", 37, ["exactly one"]),
     "unknown keep rule": (OLD, "keep: [{younger_then: 30 d}]", 37, ["'younger_then'", "Did you mean 'younger_than'?"]),
+    "option of another rule": (OLD, "keep: [{rows: SELECT 1, match: id, by: made_at}]", 37, ["by belongs to younger"]),
+    "floor of rows": (OLD, "keep: [{younger_than: age, by: made_at, unsafe_below_floor: x}]", 37, ["to orphans"]),
+    "complete without values": (SELECT, f"select: {{{HALF}}}", 36, ["complete_column and complete_values belong"]),
+    "rows without a match": (OLD, "keep: [{rows: SELECT 1}]", 37, ["say which column is compared: match"]),
+    "state of an object": (AGE, "while: a = 1", 31, ["needs a policy that selects rows"]),
     "age without column": (OLD, "keep: [{younger_than: 30 d}]", 37, ["say by which column"]),
     "unknown timing": (OLD, "keep: [{younger_than: agee, by: made_at}]", 25, ["it lacks 'agee'"]),
     "timing that is none": ("testing: {age: 1 h}", "testing: {age: 1}", 25, ["presets.testing.age"]),
@@ -106,6 +112,9 @@ WRONG = {
     "library (E04)": ("prefix: docs/}\n", "prefix: music/}\n", 30, ["of class library; it is only reported"]),
     "product as cache": (TEMPORARY, "{objects: files, prefix: docs/}", 41, ["of class product"]),
     "outside every scope": ("prefix: docs/}\n", "prefix: other/}\n", 30, ["no scope of store 'files' holds 'other/'"]),
+    "overlap above (E04)": (TEMPORARY, "{orphans: files, prefix: doc}", 39, ["'orphans' may take the same"]),
+    "library within (I13)": ("prefix: docs/}\n", 'prefix: ""}\n', 30, ["'music/' of store 'files' is of class"]),
+    "nothing refers there (E05)": ("store: files, object", "store: cold, object", 30, ["no reference names"]),
     "overlap (E04)": (TEMPORARY, "{orphans: files, prefix: docs/part/}", 39, ["it and 'orphans' may take the same"]),
     "undo beyond the ledger (I12)": (ACT, ACT + "\n      quarantine_for: 500 d", 39, ["500 d is longer than"]),
     "quarantine for nothing (I12)": (ACT, ACT + "\n      quarantine_for: 0 d", 39, ["'0 d'"]),

@@ -185,6 +185,44 @@ def test_row_updated_while_its_lock_is_waited_for_is_skipped(locked: str, pg_dat
     assert rows(pg_database, "SELECT k FROM t WHERE id = 1") == [("new",)]
 
 
+def test_predicate_holds_at_the_statement_and_not_only_at_the_lock(
+    pg_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K06: the row is locked, what protects it is not; it may be written between the two statements."""
+    execute(
+        pg_database,
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "CREATE TABLE saved (t_id int)",
+        "INSERT INTO t VALUES (1), (2)",
+    )
+    acting = open_acting_database(pg_database)
+    images = list(acting.images("t", ["id"], ["1", "2"]).values())
+    delete = PostgresSession.delete
+
+    def saved_before(self: PostgresSession, *given: Any) -> dict[str, bool]:
+        execute(pg_database, "INSERT INTO saved VALUES (1)")
+        return delete(self, *given)
+
+    monkeypatch.setattr(PostgresSession, "delete", saved_before)
+    done = acting.delete("t", ["id"], images, "NOT EXISTS (SELECT FROM saved WHERE t_id = t.id)", {})
+    assert outcomes(done) == {"1": "skipped_kept", "2": "deleted"}
+    assert rows(pg_database, "SELECT id FROM t") == [(1,)]
+
+
+def test_row_that_a_trigger_sets_back_at_once_is_not_called_set(pg_database: str) -> None:
+    execute(
+        pg_database,
+        "CREATE TABLE t (id int PRIMARY KEY, v text)",
+        "INSERT INTO t VALUES (1, 'old')",
+        "CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'",
+        "CREATE TRIGGER stay BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION stay()",
+    )
+    acting = open_acting_database(pg_database)
+    images = list(acting.images("t", ["id"], ["1"]).values())
+    done = acting.update("t", ["id"], images, "true", {}, {"1": {"v": "new"}})
+    assert outcomes(done) == {"1": "failed"}
+
+
 def test_deferred_foreign_key_refuses_its_row_not_the_commit(pg_database: str) -> None:
     execute(
         pg_database,

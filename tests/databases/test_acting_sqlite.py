@@ -90,6 +90,52 @@ def test_deferred_foreign_key_fails_the_commit_and_nothing_is_changed(path: Path
     assert execute(path, "SELECT count(*) FROM t") == [(2,)]
 
 
+def test_row_whose_commit_is_refused_is_not_called_restored(path: Path) -> None:
+    """Else the ledger would count its image as back, and nobody would look for it again."""
+    execute(
+        path,
+        "CREATE TABLE t (id TEXT PRIMARY KEY)",
+        "CREATE TABLE child (id TEXT PRIMARY KEY, t_id TEXT REFERENCES t (id) DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO t VALUES ('a')",
+        "INSERT INTO child VALUES ('1', 'a')",
+    )
+    acting = open_acting_database(f"sqlite:///{path}")
+    images = list(acting.images("child", ["id"], ["1"]).values())
+    assert [one.outcome for one in acting.delete("child", ["id"], images, "1", {})] == ["deleted"]
+    execute(path, "DELETE FROM t")
+    done = acting.restore(images)
+    assert [one.outcome for one in done] == ["failed"] and "nothing was changed" in str(done[0].detail)
+    assert execute(path, "SELECT count(*) FROM child") == [(0,)]
+
+
+def test_set_row_that_cannot_be_told_apart_or_stays_as_it_is_is_not_called_restored(path: Path) -> None:
+    execute(path, "CREATE TABLE t (id TEXT, v TEXT)", "INSERT INTO t VALUES ('a', 'old'), ('b', 'old')")
+    acting = open_acting_database(f"sqlite:///{path}")
+    images = list(acting.images("t", ["id"], ["a", "b"]).values())
+    done = acting.update("t", ["id"], images, "1", {}, {"a": {"v": "new"}, "b": {"v": "new"}})
+    execute(
+        path,
+        "INSERT INTO t VALUES ('a', 'new')",
+        "CREATE TRIGGER stay BEFORE UPDATE ON t WHEN OLD.id = 'b' BEGIN SELECT RAISE(IGNORE); END",
+    )
+    back = acting.revert(images, [one.after for one in done if one.after is not None])
+    assert [one.outcome for one in back] == ["failed", "failed"]
+    assert "2 rows have this id" in str(back[0].detail) and "left the row as it was" in str(back[1].detail)
+    assert execute(path, "SELECT count(*) FROM t WHERE v = 'new'") == [(3,)]
+
+
+def test_row_that_a_trigger_sets_back_afterwards_is_not_called_set(path: Path) -> None:
+    execute(
+        path,
+        "CREATE TABLE t (id TEXT PRIMARY KEY, v TEXT)",
+        "INSERT INTO t VALUES ('a', 'old')",
+        "CREATE TRIGGER back AFTER UPDATE ON t WHEN NEW.v <> 'old' BEGIN UPDATE t SET v = 'old' WHERE id = NEW.id; END",
+    )
+    acting = open_acting_database(f"sqlite:///{path}")
+    images = list(acting.images("t", ["id"], ["a"]).values())
+    assert [one.outcome for one in acting.update("t", ["id"], images, "1", {}, {"a": {"v": "new"}})] == ["failed"]
+
+
 def test_statement_that_takes_too_long_is_given_up(path: Path) -> None:
     execute(path, *EVERY)
     acting = open_acting_database(f"sqlite:///{path}", statement_seconds=0.3)

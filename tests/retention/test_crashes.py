@@ -13,7 +13,7 @@ from maintenance_defs.retention.restore import restore
 from tests.support.chaos import Chaos, Killed
 from tests.support.promises import finish, give_everything_back, hold
 from tests.support.servers import moto_server
-from tests.support.shop import Shop, made_shop
+from tests.support.shop import POLICIES, Files, Shop, made_shop
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +106,38 @@ def test_a_row_that_a_killed_run_had_set_can_be_set_back(shop: Shop, changed: bo
     undone = restore(shop.system, shop.home, actor="ada", reason="all back", plan_id=plan.id)
     assert undone.counts == {"restored": 1 if changed else 2}
     assert shop.app.rows("renders")[id][3] == ("long ago" if changed else None)
+
+
+def test_a_row_that_was_set_is_set_back_with_its_object(tmp_path: Path) -> None:
+    """I02, I11."""
+    (tmp_path / "files").mkdir()
+    shop = Shop(tmp_path, Files(tmp_path / "files"))
+    fill(shop, "expired", 1)
+    before = shop.app.rows("renders")
+    plan = shop.planned("expired")
+    assert shop.execute(plan.id).counts == {"quarantined": 1, "set": 1}
+    assert shop.app.rows("renders") != before
+    undone = restore(shop.system, shop.home, actor="ada", reason="all back", plan_id=plan.id)
+    assert undone.counts == {"restored": 2}, undone.problems
+    assert shop.app.rows("renders") == before
+
+
+def test_what_was_missing_all_along_is_not_said_to_be_deleted_by_a_killed_run(tmp_path: Path) -> None:
+    """I11: who looks for a lost file must not be told that retention took it."""
+    at_once = {**POLICIES["unsaved"], "act": {"objects": "delete", "rows": "delete"}}
+    (tmp_path / "files").mkdir()
+    shop = Shop(tmp_path, Files(tmp_path / "files"), {"unsaved": at_once})
+    key = shop.app.upload()
+    shop.app.render(key)
+    shop.files.delete(key)
+    del shop.app.objects[key]
+    plan = shop.planned("unsaved")
+    chaos = Chaos(shop)
+    chaos.hard = True
+    chaos.before["after delete"] = [chaos.die]
+    with chaos.installed(), pytest.raises(Killed):
+        shop.execute(plan.id)
+    shop.lapse()
+    shop.execute(plan.id)
+    assert shop.outcomes(plan.id) == {key: "already_absent", "r0003": "deleted"}
+    hold(shop, settled=True)

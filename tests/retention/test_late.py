@@ -12,7 +12,7 @@ from maintenance_defs.retention.restore import restore
 from tests.support.chaos import Chaos, Killed
 from tests.support.promises import finish, give_everything_back, hold
 from tests.support.servers import moto_server
-from tests.support.shop import Shop, made_shop
+from tests.support.shop import POLICIES, Shop, declaration, made_shop
 
 
 @pytest.mark.parametrize("where", ["before intents", "before quarantine", "after intents"])
@@ -87,16 +87,22 @@ def test_a_row_stays_when_its_file_was_given_back_meanwhile(shop: Shop, chaos: C
     assert shop.execute(again.id).counts == {"deleted": 1, "quarantined": 1}
 
 
-def test_an_interrupted_run_gives_back_what_is_needed_before_it_ends(shop: Shop, chaos: Chaos) -> None:
-    """H16: nobody may resume a cancelled run; what its rows need must not wait for that."""
+@pytest.mark.parametrize("noted", [True, False])
+def test_an_interrupted_run_gives_back_what_is_needed_before_it_ends(shop: Shop, chaos: Chaos, noted: bool) -> None:
+    """H16: nobody may resume a cancelled run; what its rows need must not wait for that.
+
+    noted: whether the ledger knew already what had become of the object.
+    """
     key = shop.app.upload()
     shop.app.upload()
     plan = shop.planned("orphans")
     chaos.before["before quarantine"] = [lambda: shop.app.share([key]) and None]
 
-    def interrupt(units: int) -> None:
+    def interrupt(units: int = 0) -> None:
         raise KeyboardInterrupt
 
+    if not noted:
+        chaos.before["after quarantine"] = [interrupt]
     with chaos.installed(), pytest.raises(KeyboardInterrupt):
         shop.execute(plan.id, units_per_batch=1, progress=interrupt)
     assert shop.files.get(key) is not None
@@ -179,15 +185,45 @@ def test_the_next_plan_of_a_system_settles_what_a_killed_run_had_begun(shop: Sho
     hold(shop, settled=True)
 
 
+def test_what_a_killed_run_had_begun_is_settled_although_its_plan_may_not_go_on(shop: Shop, chaos: Chaos) -> None:
+    """H07, H19: a declaration that was changed since keeps no object away from the row that names it."""
+    key, other = shop.app.upload(), shop.app.upload()
+    plan = shop.planned("orphans")
+    chaos.hard = True
+    chaos.before["before quarantine"] = [lambda: shop.app.share([key]) and None]
+    chaos.before["after quarantine"] = [chaos.die]
+    with chaos.installed(), pytest.raises(Killed):
+        shop.execute(plan.id)
+    chaos.calm()
+    assert shop.files.get(key) is None
+    shop.lapse()
+    shop.system = declaration({**POLICIES, "orphans": {**POLICIES["orphans"], "keep": [{"younger_than": "25 h"}]}})
+    shop.reconcile()
+    with pytest.raises(Refused, match="has changed since plan"):
+        shop.execute(plan.id)
+    assert shop.files.get(key) is not None and shop.files.get(other) is not None
+    assert shop.state.plan(plan.id).state == "partial"
+    hold(shop, settled=True)
+
+
+@pytest.mark.parametrize("killed", [False, True])
 def test_a_late_reference_to_what_was_deleted_from_a_bucket_with_versions_brings_it_back(
-    tmp_path: Path,
+    tmp_path: Path, killed: bool
 ) -> None:
-    """B02, F01: a delete there is a marker, so it need not be final."""
+    """B02, F01: a delete there is a marker, so it need not be final; also where a killed run could not say so."""
     with moto_server() as endpoint, made_shop(tmp_path, "versioned", endpoint) as shop:
         key = shop.app.upload(prefix="tmp/")
         plan = shop.planned("temporary")
         chaos = Chaos(shop)
+        chaos.hard = True
         chaos.before["before delete"] = [lambda: shop.app.share([key]) and None]
+        if killed:
+            chaos.before["after delete"] = [chaos.die]
+            with chaos.installed(), pytest.raises(Killed):
+                shop.execute(plan.id)
+            chaos.calm()
+            assert shop.files.get(key) is None
+            shop.lapse()
         with chaos.installed():
             run = shop.execute(plan.id)
         assert run.restored == 1, (run, chaos.points)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from maintenance_defs.core.errors import EnvironmentMissing, Refused
+from maintenance_defs.core.errors import EnvironmentMissing, Paused, Refused
 from maintenance_defs.retention.doors import open_store_for_acting
+from maintenance_defs.retention.gate import execute
 from tests.retention.small_world import AS_OF, SmallWorld
 
 OLD_RAW: dict[str, Any] = {
@@ -63,6 +64,32 @@ def test_rows_that_lose_their_link_after_the_plan_stop_its_execution(tmp_path: P
         world.execute(plan)
     assert "raw/1" in world.objects()
     assert world.home.control.retention.plan(plan.id).state == "partial"
+
+
+def test_damage_that_a_later_reconciliation_found_stops_an_approved_plan(tmp_path: Path) -> None:
+    """S1-35: nobody planned since, so nobody else would have paused it."""
+    damaged = {
+        "describe": "Odd documents.", "table": "docs", "id": "id", "where": "state = 'odd'", "severity": "error",
+        "pauses": True,
+    }  # fmt: skip
+    world = made(tmp_path, OLD_RAW, rows=1, checks={"odd": damaged})
+    world.put("raw/1")
+    plan = world.plan("it")
+    world.sql("INSERT INTO docs VALUES ('o', NULL, 'odd')")
+    world.reconcile()
+    with pytest.raises(Paused, match="Odd documents"):
+        world.execute(plan)
+    assert "raw/1" in world.objects()
+
+
+def test_a_plan_is_executed_for_its_own_system_only(tmp_path: Path) -> None:
+    world = made(tmp_path, OLD_RAW, rows=1)
+    world.put("raw/1")
+    plan = world.plan("it")
+    other = world.system.model_copy(update={"name": "other"})
+    with pytest.raises(Refused, match="is of small, not of other"):
+        execute(other, plan.id, world.home, run_id="test")
+    assert "raw/1" in world.objects()
 
 
 def test_a_few_rows_are_no_ratio(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from maintenance_defs.core.errors import Refused
 if TYPE_CHECKING:
     from maintenance_defs.control.retention.ledger import Intent
 
-REMOVED = ("deleted", "quarantined", "moved", "set", "already_absent")
+REMOVED = ("deleted", "quarantined", "moved", "set")
 UNDOING = {"restore": "restoring", "purge": "purging"}
 
 
@@ -78,7 +78,7 @@ def fill(connection: sa.Connection, system: str, first: int, after: int) -> None
         .join(plan, plan.c.id == ended.c.plan_id)
         .where(began.c.phase == "intent", began.c.of_plan.is_(None))
         .where(ended.c.system == system, ended.c.number >= first, ended.c.number < after)
-        .where(ended.c.outcome.in_(REMOVED), sa.or_(ended.c.outcome != "already_absent", ended.c.undo.is_not(None)))
+        .where(ended.c.outcome.in_(REMOVED))
     )
     connection.execute(quarantine.insert().from_select(list(values), query))
 
