@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from maintenance_defs.core.guards import Guard, Status
-from maintenance_defs.core.quantities import format_duration, format_size
+from maintenance_defs.core.quantities import count, format_duration, format_size
 
 if TYPE_CHECKING:
     from maintenance_defs.core.policy import Limits
@@ -33,7 +33,7 @@ def within_limits(
 ) -> list[Guard]:
     """One guard a limit. before: what the rolling window took already; population: objects in scope, rows of the table.
 
-    Rows that cascades would take along count as rows (J06).
+    Rows that cascades would take along count as rows (J06), and by themselves: no restore brings them back.
     """
     total = now + before
     rows = total.rows + cascading_rows
@@ -42,6 +42,12 @@ def within_limits(
         _most("max_objects", total.objects, limits.max_objects, f"{total.objects:,} objects{window}"),
         _most("max_rows", rows, limits.max_rows, f"{rows:,} rows{window}"),
         _most("max_bytes", total.size_bytes, limits.max_bytes, f"{format_size(total.size_bytes)}{window}"),
+        _most(
+            "max_cascaded_rows",
+            cascading_rows,
+            limits.max_cascaded_rows,
+            f"{count(cascading_rows, 'row')} would go or change along by foreign keys, and no restore brings them back",
+        ),
     ]
     for what, taken, of in (("objects", total.objects, population.objects), ("rows", rows, population.rows)):
         # What went before is no longer part of the population.

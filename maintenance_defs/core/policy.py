@@ -212,6 +212,7 @@ class Limits(Declared):
         default=10.0, ge=0, le=100, allow_inf_nan=False
     )  # of the scope's objects, the table's rows
     small_population: int = Field(default=50, ge=0)  # below it only counts matter
+    max_cascaded_rows: Annotated[int, Field(ge=0, strict=True)] = 0  # no restore brings them back (J06)
     window: Duration = timedelta(hours=24)
     max_growth: float = Field(default=10.0, ge=1, allow_inf_nan=False)  # times the usual number of items (G12)
     tenant: Word | None = None  # a column of the row, or for objects the folder of this number: '1'

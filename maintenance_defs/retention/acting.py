@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from maintenance_defs.core.quantities import format_instant
 from maintenance_defs.databases.acting import ActingDatabase, RowImage
 from maintenance_defs.reconcile.reading.rows import column_of, from_table
 from maintenance_defs.retention.batches import UNIT_STAYS, Step
+from maintenance_defs.retention.cascading import ID_BATCH, Along, along_of
 from maintenance_defs.retention.doors import open_database_for_acting, open_store_for_acting
 from maintenance_defs.retention.evidence import Evidence
 from maintenance_defs.retention.images import keep_images
@@ -59,6 +60,10 @@ class Actor:
     @cached_property
     def database(self) -> ActingDatabase:
         return open_database_for_acting(self.system, self.home)
+
+    @cached_property
+    def _along(self) -> Along:
+        return along_of(self.system, self.policy, self.home, self.plan.totals["cascades"])
 
     @cached_property
     def system_digest(self) -> str:
@@ -176,21 +181,26 @@ class Actor:
         return outcomes
 
     def _refused(self, going: Sequence[Step], images: Images, predicates: Mapping[str, str]) -> Outcomes:
-        """Rows that the database would not let go, by a foreign key or a trigger: asked before their objects go."""
-        table = self.policy.select.rows or ""
-        with_objects = {s.unit for s in going if s.is_object}
-        rows = {
-            s.row_id or "": s
-            for s in going
-            if s.act == "delete_row" and s.table_name == table and s.unit in with_objects
-            and (table, s.row_id) in images
-        }  # fmt: skip
+        """Rows that stay with their objects: more would go along with them than was agreed to, or the database would
+        not let them go, by a foreign key or a trigger. Rows of `owns` go after what points at them; only the former is
+        asked of them."""
         found: Outcomes = []
-        ids = list(rows)
-        for start in range(0, len(ids), ROW_BULK):
-            some = [images[table, row_id] for row_id in ids[start : start + ROW_BULK]]
+        by_table: dict[str, dict[str, Step]] = {}
+        for s in going:
+            if s.act == "delete_row" and (s.table_name or "", s.row_id) in images:
+                by_table.setdefault(s.table_name or "", {})[s.row_id or ""] = s
+        for table, rows in by_table.items():
+            for some in _parts(list(rows), ID_BATCH):
+                for row_id, why in self._along.refused(table, some).items():
+                    found.append((rows[row_id].unit, rows[row_id].number, "skipped_referenced", why))
+        stopped = {unit for unit, _, _, _ in found}
+        with_objects = {s.unit for s in going if s.is_object} - stopped
+        table = self.policy.select.rows or ""
+        rows = {row_id: s for row_id, s in by_table.get(table, {}).items() if s.unit in with_objects}
+        for some in _parts(list(rows), ROW_BULK):
             where, parameters = self._where(table, predicates)
-            for one in self.database.refusals(table, self.id_columns(table), some, where, parameters):
+            those = [images[table, row_id] for row_id in some]
+            for one in self.database.refusals(table, self.id_columns(table), those, where, parameters):
                 step = rows[one.row_id]
                 found.append((step.unit, step.number, one.outcome, one.detail))
         return found
@@ -329,3 +339,8 @@ class Actor:
         if done.outcome == "restored":
             return [(*place, "skipped_kept", "given back: its row turned out to be needed")]
         return [(*place, "unknown", f"its row stays, but it could not be given back: {done.detail}")]
+
+
+def _parts(row_ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(row_ids), size):
+        yield row_ids[start : start + size]

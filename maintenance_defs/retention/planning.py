@@ -30,13 +30,12 @@ from maintenance_defs.core.presets import preset_at
 from maintenance_defs.core.problems import did_you_mean
 from maintenance_defs.core.quantities import format_instant, parse_instant
 from maintenance_defs.core.retention_rules import resolved_timings
-from maintenance_defs.databases.acting import open_acting_database
-from maintenance_defs.databases.urls import reading_url
 from maintenance_defs.reconcile.calculator import literal
 from maintenance_defs.reconcile.comparing.inputs import Inputs, open_findings
 from maintenance_defs.reconcile.inventory import FILE
 from maintenance_defs.reconcile.reading.rows import Progress
 from maintenance_defs.retention.blocking import refuse_if_blocked
+from maintenance_defs.retention.cascading import planned_cascades
 from maintenance_defs.retention.choosing import STEPS_FILE, Choice, choice_of, count_kept, totals
 from maintenance_defs.retention.choosing.judging import Listing
 from maintenance_defs.retention.choosing.selected import count_rows, of_groups
@@ -47,7 +46,6 @@ from maintenance_defs.retention.limiting import limit_guards, units_of_tenants
 KIND = "plan"
 KEPT_FILE = "kept.parquet"
 SAMPLE = 10
-ID_BATCH = 5000
 
 
 def find_policy(system: System, name: str) -> Policy:
@@ -254,7 +252,7 @@ def _facts(system: System, policy: Policy, name: str, home: Home, choice: Choice
     evidence = choice.evidence
     preset = preset_at(system, home.environment, choice.as_of)
     amounts = totals(evidence)
-    cascades = _cascades(system, policy, home, evidence)
+    cascades = planned_cascades(system, policy, home, evidence)
     tenants = units_of_tenants(evidence.con, "SELECT * FROM steps")
     whole = population(policy, choice)
     guards = limit_guards(
@@ -301,25 +299,6 @@ def population(policy: Policy, choice: Choice) -> Amount:
         table = choice.evidence.snapshot.table(policy.select.rows)
         rows = count_rows(choice.evidence, table) if table is not None else 0
     return Amount(objects, rows, 0)
-
-
-def _cascades(system: System, policy: Policy, home: Home, evidence: Evidence) -> dict[str, int]:
-    """Rows that the database itself would take along, by table (J06)."""
-    if policy.act.rows is None or policy.select.rows is None:
-        return {}
-    database = open_acting_database(reading_url(system, home.value))
-    found: dict[str, int] = {}
-    tables = [(policy.select.rows, policy.select.id or ())]
-    if policy.select.owns is not None:
-        tables.append((policy.select.owns.table, policy.select.owns.id))
-    for table, ids in tables:
-        query = "SELECT row_id FROM steps WHERE act = 'delete_row' AND table_name = ? ORDER BY row_id"
-        rows = evidence.con.execute(query, [table])
-        while batch := rows.fetchmany(ID_BATCH):
-            for where, count in database.cascades(table, ids, [row_id for (row_id,) in batch]).items():
-                found[where] = found.get(where, 0) + count
-    gone = {f"{table} (cascade)" for table, _ in tables}
-    return {where: count for where, count in found.items() if where not in gone and count}
 
 
 def _write(evidence: Evidence, folder: Path) -> None:

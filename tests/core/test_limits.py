@@ -23,7 +23,7 @@ MANY = Amount(objects=100_000, rows=100_000)
     [
         (Amount(objects=1000), Amount(), 0, []),
         (Amount(objects=1001), Amount(), 0, ["max_objects"]),  # G01: all of it, before the first act
-        (Amount(rows=1000), Amount(), 1, ["max_rows"]),  # J06: what cascades counts
+        (Amount(rows=1000), Amount(), 1, ["max_rows", "max_cascaded_rows"]),  # J06: what cascades counts, and is named
         (Amount(objects=600), Amount(objects=600), 0, ["max_objects"]),  # G11: the window remembers
         (Amount(size_bytes=100_000_000_001), Amount(), 0, ["max_bytes"]),
     ],

@@ -313,7 +313,7 @@ def test_a_hold_stops_the_purge_of_what_is_quarantined(tmp_path: Path) -> None:
 def test_cascades_are_counted_in_the_plan_and_by_its_limits(tmp_path: Path) -> None:
     """J06: deleting one row takes twenty others along; the limit of ten rows sees them."""
     policy = {"select": ROWS, "keep": [{"younger_than": "1 h", "by": "made_at"}], "act": {"rows": "delete"},
-              "limits": {"max_rows": 10, "max_percent": 100}}  # fmt: skip
+              "limits": {"max_rows": 10, "max_percent": 100, "max_cascaded_rows": 20}}  # fmt: skip
     made = world(tmp_path / "w", {"p": policy})
     made.sql("CREATE TABLE pages (id INTEGER PRIMARY KEY, doc TEXT REFERENCES docs(id) ON DELETE CASCADE)")
     add(made, "one", put=False)
