@@ -38,16 +38,12 @@ def within_limits(
     total = now + before
     rows = total.rows + cascading_rows
     window = f" in {format_duration(limits.window)}" + (", with what went before" if before != Amount() else "")
+    along = f"{count(cascading_rows, 'row')} deleted or changed by foreign keys, which no restore brings back"
     found = [
         _most("max_objects", total.objects, limits.max_objects, f"{total.objects:,} objects{window}"),
         _most("max_rows", rows, limits.max_rows, f"{rows:,} rows{window}"),
         _most("max_bytes", total.size_bytes, limits.max_bytes, f"{format_size(total.size_bytes)}{window}"),
-        _most(
-            "max_cascaded_rows",
-            cascading_rows,
-            limits.max_cascaded_rows,
-            f"{count(cascading_rows, 'row')} would go or change along by foreign keys, and no restore brings them back",
-        ),
+        _most("max_cascaded_rows", cascading_rows, limits.max_cascaded_rows, along),
     ]
     for what, taken, of in (("objects", total.objects, population.objects), ("rows", rows, population.rows)):
         # What went before is no longer part of the population.
