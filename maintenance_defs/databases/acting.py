@@ -95,24 +95,15 @@ class ActingDatabase(Protocol):
         images: Sequence[RowImage],
         where: str,
         parameters: Mapping[str, Any],
+        *,
+        rehearse: bool = False,
     ) -> list[RowDone]:
         """Delete the rows that still equal their image and satisfy `where`; one RowDone an image, in order.
 
         The rows are locked, compared, and the statement repeats the predicate; NULL is not satisfied. What a
         trigger or foreign key refuses fails alone. `:name` in `where` marks a parameter.
-        """
-
-    def refusals(
-        self,
-        table: str,
-        id_columns: Sequence[str],
-        images: Sequence[RowImage],
-        where: str,
-        parameters: Mapping[str, Any],
-    ) -> list[RowDone]:
-        """What delete() would leave, and why: the rows are deleted and that is undone again.
-
-        SQLite: a deferred foreign key is not seen. D1 cannot undo, and tells of none.
+        rehearse: what would become of them; it is undone. SQLite does not see a deferred foreign key then, and D1,
+        which cannot undo, rehearses nothing and tells of none.
         """
 
     def update(

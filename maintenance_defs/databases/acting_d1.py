@@ -56,21 +56,16 @@ class ActingD1:
         images: Sequence[RowImage],
         where: str,
         parameters: Mapping[str, Any],
+        *,
+        rehearse: bool = False,
     ) -> list[RowDone]:
+        if rehearse:
+            return []
+
         def act(session: D1Session, some: Sequence[RowImage]) -> list[RowDone]:
             return acting_rows.change(session, table, id_columns, some, where, parameters, None)
 
         return self._in_parts(images, act)
-
-    def refusals(
-        self,
-        table: str,
-        id_columns: Sequence[str],
-        images: Sequence[RowImage],
-        where: str,
-        parameters: Mapping[str, Any],
-    ) -> list[RowDone]:
-        return []
 
     def update(
         self,

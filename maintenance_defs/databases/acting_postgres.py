@@ -79,21 +79,11 @@ class ActingPostgres:
         images: Sequence[RowImage],
         where: str,
         parameters: Mapping[str, Any],
+        *,
+        rehearse: bool = False,
     ) -> list[RowDone]:
         with self._session() as session:
-            return acting_rows.change(session, table, id_columns, images, where, parameters, None)
-
-    def refusals(
-        self,
-        table: str,
-        id_columns: Sequence[str],
-        images: Sequence[RowImage],
-        where: str,
-        parameters: Mapping[str, Any],
-    ) -> list[RowDone]:
-        with self._session() as session:  # never committed
-            told = acting_rows.change(session, table, id_columns, images, where, parameters, None, rehearse=True)
-        return [one for one in told if one.outcome != "deleted"]
+            return acting_rows.change(session, table, id_columns, images, where, parameters, None, rehearse=rehearse)
 
     def update(
         self,

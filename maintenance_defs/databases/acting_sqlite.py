@@ -63,19 +63,10 @@ class ActingSqlite:
         images: Sequence[RowImage],
         where: str,
         parameters: Mapping[str, Any],
+        *,
+        rehearse: bool = False,
     ) -> list[RowDone]:
-        return self._change(table, id_columns, images, where, parameters, None)
-
-    def refusals(
-        self,
-        table: str,
-        id_columns: Sequence[str],
-        images: Sequence[RowImage],
-        where: str,
-        parameters: Mapping[str, Any],
-    ) -> list[RowDone]:
-        told = self._change(table, id_columns, images, where, parameters, None, rehearse=True)
-        return [one for one in told if one.outcome != "deleted"]
+        return self._change(table, id_columns, images, where, parameters, None, rehearse=rehearse)
 
     def update(
         self,

@@ -200,9 +200,10 @@ class Actor:
         for some in _parts(list(rows), ROW_BULK):
             where, parameters = self._where(table, predicates)
             those = [images[table, row_id] for row_id in some]
-            for one in self.database.refusals(table, self.id_columns(table), those, where, parameters):
-                step = rows[one.row_id]
-                found.append((step.unit, step.number, one.outcome, one.detail))
+            for one in self.database.delete(table, self.id_columns(table), those, where, parameters, rehearse=True):
+                if one.outcome != "deleted":
+                    step = rows[one.row_id]
+                    found.append((step.unit, step.number, one.outcome, one.detail))
         return found
 
     def _where(self, table: str, predicates: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
