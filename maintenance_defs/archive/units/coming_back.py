@@ -106,7 +106,9 @@ def _same_keys(
             return int(one(con, sql)[0])
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise handler.failed or Refused(
-                "not_compared", f"rows could not be compared with the archive's: {error}. Nothing was archived."
+                "not_compared",  # in no words of DuckDB: they may quote a value
+                f"{count(sum(file.rows for file in files), 'archived row')} could not be compared with those about to "
+                f"be archived ({type(error).__name__}). Nothing was archived; run again.",
             ) from None
 
 
