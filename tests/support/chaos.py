@@ -108,6 +108,11 @@ class _Store(_Around):
 class _Rows(_Around):
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
-        if name in ("delete", "update", "restore", "revert"):
-            return lambda *a, **k: self._chaos.around(f"{name} of rows", found, *a, **k)
-        return found
+        if name not in ("delete", "update", "restore", "revert"):
+            return found
+
+        def call(*given: Any, **more: Any) -> Any:
+            spoken = "rehearsal" if more.get("rehearse") else name
+            return self._chaos.around(f"{spoken} of rows", found, *given, **more)
+
+        return call
