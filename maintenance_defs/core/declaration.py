@@ -306,7 +306,7 @@ class System(Declared):
     owners: Strings = ()
     database: Database
     stores: dict[Name, Store] = Field(min_length=1)
-    references: tuple[Reference, ...] = Field(min_length=1)
+    references: tuple[Reference, ...] = ()  # none: the system is there for its archives
     checks: dict[Name, RowCheck] = {}
     queries: dict[Name, Query] = {}
     publishes: dict[Name, Publication] = {}
@@ -334,6 +334,8 @@ class System(Declared):
         return self
 
     def _names_meet(self) -> Iterator[str]:
+        if not self.references and not self.archive_stores:
+            yield "references: say how rows name objects; only a system with archives may do without"
         for number, reference in enumerate(self.references):
             for store in reference.store:
                 if store not in self.stores:

@@ -174,7 +174,7 @@ def _key(facts: dict[str, Any]) -> Iterator[str]:
     else:
         yield "Whether it exists is not known: there is no listing of its store."
     yield ""
-    yield "Searched, for exactly this key:"
+    yield "Searched, for exactly this key:" if facts["searched"] else "Nothing declared or recorded names objects."
     for source in facts["searched"]:
         named = f"named by {count(source['rows'], 'row')}: {_rows(source['row_ids'])}" if source["rows"] else "no row"
         only = " (protects only)" if source["protects_only"] else ""

@@ -32,8 +32,6 @@ attributes:
       scopes:
         - {prefix: logs/, class: archive, exclusive: true}
         - {prefix: notes/, class: archive, exclusive: true}
-  references:
-    - {table: public.notes, id: id, store: cold, object: {column: line}, protects_only: true}
   archives:
     logs:
       describe: Lines of jobs, once they are cold.

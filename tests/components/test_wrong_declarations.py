@@ -233,3 +233,24 @@ def test_names_that_do_not_meet_are_all_told_at_once(tmp_path: Path) -> None:
         "archives.logs.store: 'cld' is not declared ",
         "archived_columns.results.holds: no check 'od' is declared ",
     ]
+
+
+REFERENCES = "  references:\n    - {table: public.picture, id: id, store: media, object: {column: storage_key}}\n"
+
+
+def test_only_a_system_with_archives_does_without_references(tmp_path: Path) -> None:
+    begins, archives = SHOP.partition("  checks:\n")[0], SHOP.partition("  archives:\n")[2].partition("  archived_")[0]
+    plain = begins.replace(REFERENCES, "")
+    assert plain != begins
+    assert list(load_systems(write(tmp_path / "a", {FILE: plain + "  archives:\n" + archives}), {})) == ["shop"]
+    (said,) = problems(tmp_path / "b", plain)
+    assert "references: say how rows name objects; only a system with archives may do without" in said
+
+
+def test_without_references_nothing_is_an_orphan_and_no_row_names_an_object(tmp_path: Path) -> None:
+    orphans = SHOP.replace("{objects: media, prefix: temp/}", "{orphans: media, prefix: images/}")
+    found = problems(tmp_path, orphans.replace(REFERENCES, ""))
+    assert [text.split(" (")[0] for text in found] == [
+        "retention.drafts.act.objects: no reference of public.picture names an object",
+        "retention.temps.select.orphans: no reference names store 'media', so nothing in it is an orphan",
+    ]

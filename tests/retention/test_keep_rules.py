@@ -289,6 +289,35 @@ def test_a_hold_stops_every_path(tmp_path: Path, policy: str, held_before: str) 
     assert made.sql("SELECT id FROM docs") == [("one",)]
 
 
+@pytest.mark.parametrize(
+    ("policy", "what"),
+    [
+        ("orphans", {"prefix": "/DOCS/"}),
+        ("orphans", {"key": "Docs/Stray/"}),
+        ("rows", {"prefix": "Docs/O"}),
+        ("rows", {"table": "main.Docs"}),
+        ("rows", {"table": '"docs"', "row_id": "one"}),
+        ("rows", {"row_id": "one"}),
+    ],
+)
+def test_a_hold_is_read_as_loosely_by_a_plan_as_before_an_act(
+    tmp_path: Path, policy: str, what: dict[str, str]
+) -> None:
+    """What would be held back at the act is not announced as going (I2, K11)."""
+    made = everywhere(tmp_path / "w")
+    plan = made.plan(policy)
+    hold(made, **what)
+    assert made.plan(policy).units == 0
+    assert "skipped_held" in made.execute(plan).counts
+
+
+@pytest.mark.parametrize("what", [{"table": "other"}, {"row_id": "two"}, {"prefix": "docs/ones"}, {"key": "docs/on"}])
+def test_a_hold_on_something_else_holds_nothing_back(tmp_path: Path, what: dict[str, str]) -> None:
+    made = everywhere(tmp_path / "w")
+    hold(made, **what)
+    assert made.plan("rows").units == 1
+
+
 def test_a_hold_on_a_record_keeps_its_row_and_its_object(tmp_path: Path) -> None:
     """K11: record delete."""
     made = everywhere(tmp_path / "w")

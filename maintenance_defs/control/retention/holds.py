@@ -43,6 +43,10 @@ class Hold:
     released_by: str | None = None
     release_reason: str | None = None
 
+    def is_on(self, table: str) -> bool:
+        """Whether rows of this table may be meant."""
+        return self.table is None or _table(self.table) == _table(table)
+
     def words(self) -> str:
         parts = [
             f"{name} {value}"

@@ -103,12 +103,17 @@ class Choice(ABC):
 
 
 def held_keys(hold: Any) -> str:
+    """As loosely as the ledger asks before an act (control.retention.holds)."""
     conditions = [f"store = {literal(hold.store)}"] if hold.store is not None else []
     if hold.key is not None:
         conditions.append(f"loose_key(key) = loose_key({literal(hold.key)})")
     if hold.prefix is not None:
-        conditions.append(f"starts_with(key, {literal(hold.prefix)})")
+        conditions.append(f"starts_with({_loose_start('key')}, {_loose_start(literal(hold.prefix))})")
     return " AND ".join(conditions) or "true"
+
+
+def _loose_start(key: str) -> str:
+    return f"ltrim(folded_key({key}), '/ ')"
 
 
 def act_name(objects: Any) -> str:

@@ -84,7 +84,8 @@ class ObjectChoice(Choice):
 
     def _keep_held_objects(self, store: str) -> None:
         for hold in self.holds:
-            if hold.table is not None or (hold.store is not None and hold.store != store):
+            on_rows = hold.table is not None or hold.row_id is not None
+            if on_rows or (hold.store is not None and hold.store != store):
                 continue
             self.evidence.con.execute(
                 f"INSERT INTO kept SELECT key, 'hold', {literal(f'held by {hold.actor}: {hold.reason}')} "

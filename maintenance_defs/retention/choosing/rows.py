@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pyarrow as pa
 
@@ -120,17 +121,11 @@ class RowChoice(Choice):
         owned_table = self.policy.select.owns.table if self.policy.select.owns else None
         for hold in self.holds:
             reason = literal(f"held by {hold.actor}: {hold.reason}")
-            if hold.table is not None:
-                if hold.table == table:
-                    condition = f"row_id = {literal(hold.row_id)}" if hold.row_id is not None else "true"
-                elif hold.table == owned_table:
-                    condition = (
-                        f"row_id IN (SELECT row_id FROM owned WHERE owned_id = {literal(hold.row_id)})"
-                        if hold.row_id is not None
-                        else "true"
-                    )
-                else:
-                    continue
+            if hold.table is not None or hold.row_id is not None:
+                meant = [_is_held(hold, "row_id")] if hold.is_on(table) else []
+                if owned_table is not None and hold.is_on(owned_table):
+                    meant.append(f"row_id IN (SELECT row_id FROM owned WHERE {_is_held(hold, 'owned_id')})")
+                condition = f"({' OR '.join(meant) or 'false'})"
             elif hold.store is not None or hold.key is not None or hold.prefix is not None:
                 named = held_keys(hold)
                 condition = (
@@ -321,6 +316,10 @@ class RowChoice(Choice):
             "SELECT g_of, g_by, lacks FROM generations WHERE is_newest AND NOT complete ORDER BY g_of LIMIT 20"
         ).fetchall()
         self.flags += [f"{of}: newest delivery {by} incomplete: {lacks}" for of, by, lacks in found]
+
+
+def _is_held(hold: Any, id: str) -> str:
+    return "true" if hold.row_id is None else f"{id} = {literal(hold.row_id)}"
 
 
 def as_text(sql: str) -> str:
