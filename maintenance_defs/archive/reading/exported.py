@@ -30,6 +30,7 @@ from maintenance_defs.stores.local import LocalStore
 HEAD = """-- Archived rows as of {at}: files that expire later are still named here. Written by maintain.
 SET autoinstall_known_extensions = false;
 SET TimeZone = 'UTC';
+SET parquet_metadata_cache = true;  -- files of this archive never change
 """
 REMOTE = """-- Files in stores are read through Python, with the stores' credentials:
 --   from maintenance_defs.archive.reading import ArchiveFileSystem
