@@ -16,10 +16,14 @@ def describe_inventory(system: System) -> str:
 
 
 def describe_references(system: System) -> str:
+    archives = ", ".join(f"`{name}`" for name in system.stores if name in system.archive_stores)
     return paragraphs(
         f"Which objects the rows of {system.name} name, read in one transaction of {system.database.url_env} "
         f"after the listing has ended.",
-        [f"- {_reference(reference)}" for reference in system.references],
+        [
+            *(f"- {_reference(reference)}" for reference in system.references),
+            *([f"- The catalogue of its archives, in the control database: files of {archives}."] if archives else []),
+        ],
     )
 
 
