@@ -78,8 +78,10 @@ def _set_back(session: Session, target: Target, old: RowImage, expected: RowImag
     if old.row_id in looked.busy:
         return RowDone(old.row_id, "failed", "another session holds a lock on the row", old)
     rows = looked.rows.get(old.row_id, [])
+    if not rows:
+        return RowDone(old.row_id, "skipped_changed", "deleted since it was set", old)
     if len(rows) != 1:
-        return RowDone(old.row_id, "failed", f"{len(rows) or 'no'} rows have this id", old)
+        return RowDone(old.row_id, "failed", f"{len(rows)} rows have this id", old)
     now = rows[0][0]
     if not differing(old, now):
         return RowDone(old.row_id, "restored", "it had these values already", old, now)
