@@ -251,7 +251,7 @@ def _facts(system: System, policy: Policy, name: str, home: Home, choice: Choice
     """Totals, kept counts, cascades and guards: what a person reads first."""
     evidence = choice.evidence
     preset = preset_at(system, home.environment, choice.as_of)
-    amounts = totals(evidence)
+    amounts = totals(evidence.con, "steps")
     cascades = planned_cascades(system, policy, home, evidence)
     tenants = units_of_tenants(evidence.con, "SELECT * FROM steps")
     whole = population(policy, choice)
