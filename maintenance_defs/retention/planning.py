@@ -111,7 +111,7 @@ def take_plan(
                 with take_evidence(system, home, files, Path(work), progress=progress) as evidence:
                     choice = choice_of(policy)(
                         evidence, policy, name, at, timings, listings,
-                        holds=[h for h in home.control.retention.holds(system.name) if h.policy in (None, name)],
+                        holds=home.control.retention.holds_on(system.name, name),
                         observed=_observations(system, policy, home),
                     )  # fmt: skip
                     if groups:

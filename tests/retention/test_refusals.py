@@ -157,14 +157,17 @@ def test_a_plan_that_is_not_what_its_digest_says_is_not_executed(tmp_path: Path)
 
 
 def test_a_folder_goes_whole_or_not_at_all(tmp_path: Path) -> None:
-    """S1-52: one young file keeps its whole folder; folders of other names are not meant."""
+    """S1-52: one young or held file keeps its whole folder; folders of other names are not meant."""
     select = {"objects": "files", "prefix": "raw/", "folders": ["storage-*"]}
     world = made(tmp_path, OLD_RAW | {"select": select}, rows=1)
     world.put("raw/storage-1/a", "raw/storage-1/b/c", "raw/storage-2/a", "raw/other/a", "raw/a")
     world.put("raw/storage-2/b/young", at=AS_OF)
+    world.put("raw/storage-3/a", "raw/storage-3/b")
+    world.home.control.retention.add_hold("small", "ada", "case 7", store="files", key="raw/storage-3/b")
     plan = world.plan("it")
     assert world.going(plan) == (["raw/storage-1/a", "raw/storage-1/b/c"], [])
     assert world.kept(plan)["raw/storage-2/a"] == "folders: something else in storage-2 stays"
+    assert world.kept(plan)["raw/storage-3/a"] == "folders: something else in storage-3 stays"
 
 
 @pytest.mark.parametrize(("only", "stays"), [(0, ["docs/large", "docs/small"]), (1, ["docs/large"])])
