@@ -190,3 +190,21 @@ def test_what_was_approved_is_weighed_not_guessed_from_its_number(tmp_path: Path
     with pytest.raises(Refused, match="exceeds its limits") if only == 0 else nullcontext():
         execute(world.system, plan.id, world.home, run_id="test")
     assert world.objects() == ["docs/0", *stays, "docs/tiny"]
+
+
+def test_rows_that_go_along_count_at_the_gate_as_they_did_in_the_plan(tmp_path: Path) -> None:
+    """G11, J06: with what an earlier plan took they are too many."""
+    rows = DRAFTS | {"act": {"rows": "delete"}, "limits": ALL | {"max_rows": 4, "max_cascaded_rows": 4}}
+    world = made(tmp_path, rows, rows=1)
+    world.sql("CREATE TABLE pages (doc TEXT REFERENCES docs (id) ON DELETE CASCADE)")
+    world.sql("INSERT INTO docs VALUES ('a', NULL, 'draft'), ('b', NULL, 'final')")
+    world.sql("INSERT INTO pages VALUES ('b'), ('b'), ('b')")
+    earlier = world.plan("it")
+    world.sql("UPDATE docs SET state = CASE id WHEN 'a' THEN 'final' ELSE 'draft' END WHERE id <> '0'")
+    plan = world.plan("it")
+    assert (plan.rows, sum(plan.totals["cascades"].values()), plan.totals["limits_exceeded"]) == (1, 3, [])
+    world.sql("UPDATE docs SET state = 'draft' WHERE id = 'a'")
+    assert world.execute(earlier).counts == {"deleted": 1}
+    with pytest.raises(Refused, match="5 rows"):
+        world.execute(plan)
+    assert world.sql("SELECT count(*) FROM pages") == [(3,)]
