@@ -108,6 +108,7 @@ def purge(
     """
     from maintenance_defs.core.errors import Refused
     from maintenance_defs.retention.purge import due_for_purge, purge_entries
+    from maintenance_defs.stores.acting import Done
 
     system = load_system(name).system
     with working_home() as home:
@@ -122,8 +123,16 @@ def purge(
                 print_json(_facts(system.name, due) | {"outcomes": {}, "problems": []})
             return CLEAN
         confirm_count(due.objects, count, f"maintain purge {name} --count N --reason '...'")
-        with units_bar(f"purging {system.name}", due.objects, shown=not as_json) as done:
-            undone = purge_entries(system, home, due.due, actor=person(actor), reason=why(reason), progress=done)
+        who, reason = person(actor), why(reason)
+        agreed = {(entry.plan_id, entry.seq) for entry in due.due}
+        # A person takes a while to answer: what a row names by now stays.
+        now = due_for_purge(system, home, at=datetime.now(UTC), plan_id=found.id if found else None)
+        entries = [entry for entry in now.due if (entry.plan_id, entry.seq) in agreed]
+        with units_bar(f"purging {system.name}", len(entries), shown=not as_json) as done:
+            undone = purge_entries(system, home, entries, actor=who, reason=reason, progress=done)
+        for entry, needed in now.needed:
+            if (entry.plan_id, entry.seq) in agreed:
+                undone.add(entry.key or "", Done(entry.key or "", "skipped_referenced", needed))
     if not as_json:
         return _tell(system.name, undone, as_json)
     problems = [{"what": what, "why": reason} for what, reason in undone.problems]

@@ -131,15 +131,23 @@ def _both_take(first: Policy, second: Policy) -> str | None:
     """What two policies may both take away, in a word."""
     if not (first.act.takes_away and second.act.takes_away):
         return None
-    if first.select.rows is not None:
-        owned = [p.select.owns.table for p in (first, second) if p.select.owns]
-        mine = {first.select.rows, *owned[:1]} if first.select.owns else {first.select.rows}
-        yours = {second.select.rows} | ({second.select.owns.table} if second.select.owns else set())
-        return "rows" if second.select.rows is not None and mine & yours else None
-    if first.select.store != second.select.store:
+    if any(_may_be_one(mine, yours) for mine in _tables(first) for yours in _tables(second)):
+        return "rows"
+    if first.select.store is None or first.select.store != second.select.store:
         return None
     one, other = first.select.prefix, second.select.prefix
     return "objects" if one.startswith(other) or other.startswith(one) else None
+
+
+def _tables(policy: Policy) -> list[str]:
+    """The tables whose rows it takes."""
+    select = policy.select
+    return [table for table in (select.rows, select.owns.table if select.owns else None) if table is not None]
+
+
+def _may_be_one(table: str, other: str) -> bool:
+    """Whether two names may mean one table: a name without its schema fits any."""
+    return table == other or (("." in table) != ("." in other) and table.split(".")[-1] == other.split(".")[-1])
 
 
 def resolved_timings(system: System, policy: Policy, environment: Mapping[str, str], at: datetime) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from maintenance_defs.core.errors import Refused
+from maintenance_defs.core.errors import Refused, SourceUnavailable
 from maintenance_defs.core.parameters import named_parameters
 from maintenance_defs.reconcile.reading.rows import from_table
 from maintenance_defs.retention.evidence import Evidence
@@ -17,8 +17,14 @@ def refuse_if_blocked(evidence: Evidence, as_of: datetime) -> None:
         if check.blocks is None:
             continue
         table = snapshot.table(check.table)
-        if table is None:
+        if table is None and check.optional:
             continue
+        if table is None:
+            raise SourceUnavailable(
+                f"There is no table {check.table}, so nobody knows how many of its rows fail the check {name}, which "
+                f"retention waits for. Nothing was changed. Bring it back, or mend the check: optional: true says that "
+                f"the table may be absent."
+            )
         among = check.blocks.among or "1 = 1"
         sql = (
             f"SELECT count(*) AS whole, coalesce(sum(CASE WHEN (\n{check.where}\n) THEN 1 ELSE 0 END), 0) AS failing "

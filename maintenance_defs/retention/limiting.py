@@ -19,7 +19,7 @@ from maintenance_defs.core.guards import Guard
 from maintenance_defs.core.limits import Amount, per_tenant, within_limits
 from maintenance_defs.core.policy import Policy
 from maintenance_defs.reconcile.calculator import calculator, literal
-from maintenance_defs.retention.choosing import STEPS_FILE
+from maintenance_defs.retention.choosing import STEPS_FILE, totals
 
 
 def limit_guards(
@@ -63,23 +63,22 @@ def refuse_above_limits(
     """The limits again, with what went since the plan was made (G11). Raises Refused with the numbers."""
     if approval.accept_limits:
         return
-    share = approval.count / plan.units if plan.units else 0.0
-    amount = Amount(*(round(n * share) for n in (plan.objects, plan.rows, plan.size_bytes)))
-    whole = Amount(**plan.totals["population"])
-    tenants = _tenants(plan, approval.units, home) if policy.limits.max_items_per_tenant is not None else {}
-    guards = limit_guards(system, policy, plan.policy, home, amount, whole, 0, tenants, now, plan_id=plan.id)
+    amount, tenants = _approved(plan, approval.units, home)
+    whole, along = Amount(**plan.totals["population"]), sum(plan.totals["cascades"].values())
+    guards = limit_guards(system, policy, plan.policy, home, amount, whole, along, tenants, now, plan_id=plan.id)
     against = [g.message for g in guards if g.status == "refuse"]
     if against:
         raise Refused("limits", "the plan, with what was done before it, exceeds its limits: " + " ".join(against))
 
 
-def _tenants(plan: PlanRow, units: Sequence[int] | None, home: Home) -> dict[str, int]:
-    """Units of each tenant that were approved."""
+def _approved(plan: PlanRow, units: Sequence[int] | None, home: Home) -> tuple[Amount, dict[str, int]]:
+    """What was approved: how much it is, and its units of each tenant. Few units may be most of the bytes."""
     artefact = home.control.get(plan.artefact_id)
     file = home.artefacts.local(artefact.uri or "", artefact.digest) / STEPS_FILE
-    steps = f"SELECT unit, tenant FROM read_parquet({literal(file)})"
+    steps = f"SELECT * FROM read_parquet({literal(file)})"
     with TemporaryDirectory() as spool, calculator(Path(spool)) as con:
         if units is not None:
             con.register("given", pa.table({"unit": pa.array(units, pa.int64())}))
             steps += " WHERE unit IN (SELECT unit FROM given)"
-        return units_of_tenants(con, steps)
+        found = totals(con, f"({steps})")
+        return Amount(found["objects"], found["rows"], found["size_bytes"]), units_of_tenants(con, steps)

@@ -111,7 +111,7 @@ def take_plan(
                 with take_evidence(system, home, files, Path(work), progress=progress) as evidence:
                     choice = choice_of(policy)(
                         evidence, policy, name, at, timings, listings,
-                        holds=[h for h in home.control.retention.holds(system.name) if h.policy in (None, name)],
+                        holds=home.control.retention.holds_on(system.name, name),
                         observed=_observations(system, policy, home),
                     )  # fmt: skip
                     if groups:
@@ -251,7 +251,7 @@ def _facts(system: System, policy: Policy, name: str, home: Home, choice: Choice
     """Totals, kept counts, cascades and guards: what a person reads first."""
     evidence = choice.evidence
     preset = preset_at(system, home.environment, choice.as_of)
-    amounts = totals(evidence)
+    amounts = totals(evidence.con, "steps")
     cascades = planned_cascades(system, policy, home, evidence)
     tenants = units_of_tenants(evidence.con, "SELECT * FROM steps")
     whole = population(policy, choice)

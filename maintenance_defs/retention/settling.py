@@ -54,8 +54,6 @@ def _look(actor: Actor, intents: Sequence[Intent]) -> dict[tuple[str, str], Obje
 
 def _object(actor: Actor, intent: Intent, now: ObjectFacts | StoreUnavailable | None) -> Done:
     key, store = intent.key or "", actor.stores[intent.store or ""]
-    if intent.act in ("restore", "purge"):
-        return Done(key, "failed", NOTHING)
     if isinstance(now, ObjectFacts):
         return Done(key, "failed", NOTHING)
     if now is not None:

@@ -103,7 +103,8 @@ def verified(
     """
     with TemporaryDirectory() as folder, _evidence(system, home, steps, Path(folder)) as evidence:
         look = Look(stores)
-        choice = choice_of(policy)(evidence, policy, name, as_of, timings, listings, look=look)
+        holds = home.control.retention.holds_on(system.name, name)  # one on a part of a unit keeps the whole
+        choice = choice_of(policy)(evidence, policy, name, as_of, timings, listings, holds=holds, look=look)
         if policy.select.rows is not None:
             table = evidence.snapshot.table(policy.select.rows)
             ids = sorted(
@@ -198,6 +199,8 @@ def _why_not(
         verdict = judged.get((step.store, step.key)) if step.is_object else None
         if verdict is not None and verdict[0] == "matched":
             return "skipped_referenced", f"referenced since the plan: {verdict[1]}"
+        if reason is not None and reason.startswith("hold:"):
+            return "skipped_held", f"since the plan: {reason}"
         if reason is not None:
             kind = (
                 "skipped_referenced"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from maintenance_defs.cli import shared
 from tests.cli.conftest import World
 from tests.cli.retention_world import AS_OF, CAT, DOG, GOLDEN, LION, files, late_record, made, masked, verb, waiting
 
@@ -113,6 +114,28 @@ def test_a_purge_repeats_the_number_and_leaves_what_is_needed_again(ready: World
     assert kept_away(ready) == 3
     done = ready.run("purge", "--count", "2", "--reason", "over")
     assert done.exit_code == 0, done.output
+    assert kept_away(ready) == 1
+    assert ready.run("restore", "--key", LION).exit_code == 0
+    assert LION in files(ready)
+
+
+def test_what_a_row_names_while_the_number_is_typed_is_not_purged(
+    ready: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I04: whoever is asked may answer an hour later."""
+    plan = waiting(ready)
+    assert ready.run("apply", "--confirm", plan["short_digest"]).exit_code == 0
+    with closing(sqlite3.connect(ready.home.path / "control.db")) as connection, connection:
+        connection.execute("UPDATE quarantine SET purge_at = '2020-01-01 00:00:00.000000'")
+
+    def typed(question: str, command: str) -> str:
+        ready.sql(late_record(ready))
+        return "3"
+
+    monkeypatch.setattr(shared, "_typed", typed)
+    done = ready.run("purge", "--reason", "over")
+    assert done.exit_code == 1, done.output
+    assert LION in done.stdout.split("There is no way back.")[1]
     assert kept_away(ready) == 1
     assert ready.run("restore", "--key", LION).exit_code == 0
     assert LION in files(ready)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,19 +58,109 @@ def test_a_copy_that_is_not_the_original_keeps_the_original(
     store = opened(proxy.url, bucket)
     seen = see(store, KEYS[:1])
     lie = lie[:4] if lie == b"short" else lie
-    forward = proxy.forward
-
-    def lying(request: Request, headers: dict[str, str], body: bytes) -> Answer:
-        answer = forward(request, headers, body)
-        if is_copy(request):
-            client(endpoint).put_object(Bucket=bucket, Key=f"{QUARANTINE}run/{KEYS[0]}", Body=lie)
-        return answer
-
-    proxy.forward = lying  # type: ignore[method-assign]
+    after_the_copy(
+        proxy, lambda: client(endpoint).put_object(Bucket=bucket, Key=f"{QUARANTINE}run/{KEYS[0]}", Body=lie)
+    )
     done = store.quarantine(seen, "run")[0]
     assert done.outcome == "failed"
     assert "the original was kept" in (done.detail or "")
     assert live(endpoint, bucket) == set(KEYS)
+
+
+@pytest.mark.parametrize(
+    ("lie", "what"),
+    [({"ContentType": "text/html"}, "another ContentType"), ({"Metadata": {"by": "eve"}}, "other metadata"),
+     ({"Tagging": "keep=no"}, "other tags")],
+)  # fmt: skip
+@pytest.mark.parametrize("bucket", ["plain"], indirect=True)
+def test_a_copy_that_lost_what_belongs_to_its_bytes_keeps_the_original(
+    proxy: FaultProxy, endpoint: str, bucket: str, lie: dict[str, Any], what: str
+) -> None:  # I01
+    theirs, key = client(endpoint), KEYS[0]
+    whole = {"Body": b"12345", "ContentType": "image/png", "Metadata": {"by": "ada"}, "Tagging": "keep=yes"}
+    theirs.put_object(Bucket=bucket, Key=key, **whole)
+    store = opened(proxy.url, bucket)
+    seen = see(store, [key])
+    after_the_copy(proxy, lambda: theirs.put_object(Bucket=bucket, Key=f"{QUARANTINE}run/{key}", **whole | lie))
+    done = store.quarantine(seen, "run")[0]
+    assert done.outcome == "failed"
+    assert f"the copy has {what}; the original was kept" in (done.detail or "")
+    assert live(endpoint, bucket) == set(KEYS)
+
+
+@pytest.mark.parametrize("bucket", ["plain"], indirect=True)
+def test_a_copy_is_not_believed_where_etags_are_no_hashes(proxy: FaultProxy, endpoint: str, bucket: str) -> None:
+    """F15: of an object that was uploaded in parts."""
+    theirs, key = client(endpoint), KEYS[0]
+    in_parts(theirs, bucket, key, b"12345")
+    store = opened(proxy.url, bucket)
+    seen = see(store, [key])
+    after_the_copy(proxy, lambda: in_parts(theirs, bucket, f"{QUARANTINE}run/{key}", b"54321"))
+    done = store.quarantine(seen, "run")[0]
+    assert (done.outcome, done.detail) == ("failed", "the copy has other bytes; the original was kept")
+    assert live(endpoint, bucket) == set(KEYS)
+
+
+@pytest.mark.parametrize("bucket", ["plain"], indirect=True)
+def test_what_is_written_while_an_object_comes_back_is_not_overwritten(
+    proxy: FaultProxy, endpoint: str, bucket: str
+) -> None:  # I02
+    theirs, key = client(endpoint), KEYS[0]
+    store = opened(proxy.url, bucket)
+    undo = store.quarantine(see(store, [key]), "run")[0].undo
+    assert undo is not None
+    forward = proxy.forward
+
+    def strict(request: Request, headers: dict[str, str], body: bytes) -> Answer:
+        """As S3 does, and moto does not: the condition holds for copies too."""
+        if copies(headers):
+            theirs.put_object(Bucket=bucket, Key=key, Body=b"newer")
+            if "*" in {value for name, value in headers.items() if name.lower() == "if-none-match"}:
+                return Answer(412, {}, b"<Error><Code>PreconditionFailed</Code></Error>")
+        return forward(request, headers, body)
+
+    proxy.forward = strict  # type: ignore[method-assign]
+    assert store.restore(key, undo).outcome == "failed"
+    assert theirs.get_object(Bucket=bucket, Key=key)["Body"].read() == b"newer"
+    assert theirs.get_object(Bucket=bucket, Key=undo["key"])["Body"].read() == b"12345"
+
+
+@pytest.mark.parametrize("bucket", ["plain"], indirect=True)
+def test_an_object_keeps_its_class_in_quarantine_and_back(endpoint: str, bucket: str) -> None:
+    """I01: a cold one would cost as much as a warm one from then on."""
+    theirs, key = client(endpoint), KEYS[0]
+    theirs.put_object(Bucket=bucket, Key=key, Body=b"12345", StorageClass="STANDARD_IA")
+    store = opened(endpoint, bucket)
+    undo = store.quarantine(see(store, [key]), "run")[0].undo
+    assert undo is not None
+    assert theirs.head_object(Bucket=bucket, Key=undo["key"])["StorageClass"] == "STANDARD_IA"
+    assert store.restore(key, undo).outcome == "restored"
+    assert theirs.head_object(Bucket=bucket, Key=key)["StorageClass"] == "STANDARD_IA"
+
+
+def copies(headers: dict[str, str]) -> bool:
+    return any(name.lower() == "x-amz-copy-source" for name in headers)
+
+
+def after_the_copy(proxy: FaultProxy, act: Callable[[], object]) -> None:
+    """What others do right after it."""
+    forward = proxy.forward
+
+    def forwarding(request: Request, headers: dict[str, str], body: bytes) -> Answer:
+        answer = forward(request, headers, body)
+        if copies(headers):
+            act()
+        return answer
+
+    proxy.forward = forwarding  # type: ignore[method-assign]
+
+
+def in_parts(theirs: Any, bucket: str, key: str, body: bytes) -> None:
+    place = {"Bucket": bucket, "Key": key}
+    upload = theirs.create_multipart_upload(**place)["UploadId"]
+    part = theirs.upload_part(**place, UploadId=upload, PartNumber=1, Body=body)
+    parts = [{"PartNumber": 1, "ETag": part["ETag"]}]
+    theirs.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": parts})
 
 
 @pytest.mark.parametrize("bucket", ["plain"], indirect=True)

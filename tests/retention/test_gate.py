@@ -223,11 +223,13 @@ def test_a_limit_reached_after_approval_refuses_at_the_gate(shop: Shop) -> None:
     assert shop.acts(plans[1].id) == []
 
 
-def test_an_interrupted_plan_is_not_over_its_limit_when_it_goes_on(shop: Shop, chaos: Chaos) -> None:
+@pytest.mark.parametrize("limits", [{"max_objects": 3}, {"tenant": "2", "max_items_per_tenant": 3}], ids=str)
+def test_an_interrupted_plan_is_not_over_its_limit_when_it_goes_on(
+    shop: Shop, chaos: Chaos, limits: dict[str, Any]
+) -> None:
     """H07, G11: what it did before it died is part of it, and not counted on top."""
-    limited(shop, max_objects=3)
-    for _ in range(3):
-        shop.app.upload()
+    limited(shop, **limits)
+    of_tenants(shop, acme=3)
     shop.reconcile()
     plan = shop.plan("orphans")
     end = shop.clock() + timedelta(hours=1)

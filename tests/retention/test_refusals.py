@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from maintenance_defs.core.errors import EnvironmentMissing, Paused, Refused
+from maintenance_defs.core.errors import EnvironmentMissing, Paused, Refused, SourceUnavailable
 from maintenance_defs.retention.doors import open_store_for_acting
 from maintenance_defs.retention.gate import execute
-from tests.retention.small_world import AS_OF, SmallWorld
+from tests.retention.small_world import ALL, AS_OF, SmallWorld
 
 OLD_RAW: dict[str, Any] = {
     "select": {"objects": "files", "prefix": "raw/"},
@@ -45,6 +47,7 @@ def unlink(world: SmallWorld, rows: int) -> None:
 def test_nothing_is_planned_while_too_many_rows_are_unlinked(tmp_path: Path) -> None:
     """S3-51: their objects would only look unreferenced."""
     world = made(tmp_path, OLD_RAW, rows=60, checks={"unlinked": UNLINKED})
+    world.sql("WITH n AS (SELECT * FROM docs LIMIT 40) INSERT INTO docs SELECT id || 'd', key, 'draft' FROM n")
     world.put("raw/1")
     unlink(world, 3)
     assert world.going(world.plan("it")) == (["raw/1"], [])  # 3 of 60 are 5 %, not more
@@ -92,11 +95,25 @@ def test_a_plan_is_executed_for_its_own_system_only(tmp_path: Path) -> None:
     assert "raw/1" in world.objects()
 
 
-def test_a_few_rows_are_no_ratio(tmp_path: Path) -> None:
-    world = made(tmp_path, OLD_RAW, rows=9, checks={"unlinked": UNLINKED})
+@pytest.mark.parametrize("optional", [False, True])
+def test_a_check_that_cannot_be_asked_is_not_one_that_was_passed(tmp_path: Path, optional: bool) -> None:
+    """S3-51: a table that was renamed has no rows that fail."""
+    world = made(tmp_path, OLD_RAW, rows=1, checks={"unlinked": UNLINKED | {"table": "papers", "optional": optional}})
     world.put("raw/1")
-    unlink(world, 1)
-    assert world.going(world.plan("it")) == (["raw/1"], [])
+    if optional:
+        assert world.going(world.plan("it")) == (["raw/1"], [])
+        return
+    with pytest.raises(SourceUnavailable, match="no table papers, so nobody knows how many of its rows fail"):
+        world.plan("it")
+
+
+@pytest.mark.parametrize(("rows", "few"), [(9, True), (49, True), (50, False)])
+def test_a_few_rows_are_no_ratio(tmp_path: Path, rows: int, few: bool) -> None:
+    world = made(tmp_path, OLD_RAW, rows=rows, checks={"unlinked": UNLINKED})
+    world.put("raw/1")
+    unlink(world, 4)
+    with nullcontext() if few else pytest.raises(Refused, match="4 of 50 rows of docs fail"):
+        assert world.going(world.plan("it")) == (["raw/1"], [])
 
 
 def test_a_plan_needs_no_credentials_that_write_and_an_act_no_others(tmp_path: Path) -> None:
@@ -140,11 +157,54 @@ def test_a_plan_that_is_not_what_its_digest_says_is_not_executed(tmp_path: Path)
 
 
 def test_a_folder_goes_whole_or_not_at_all(tmp_path: Path) -> None:
-    """S1-52: one young file keeps its whole folder; folders of other names are not meant."""
+    """S1-52: one young or held file keeps its whole folder; folders of other names are not meant."""
     select = {"objects": "files", "prefix": "raw/", "folders": ["storage-*"]}
     world = made(tmp_path, OLD_RAW | {"select": select}, rows=1)
     world.put("raw/storage-1/a", "raw/storage-1/b/c", "raw/storage-2/a", "raw/other/a", "raw/a")
     world.put("raw/storage-2/b/young", at=AS_OF)
+    world.put("raw/storage-3/a", "raw/storage-3/b")
+    world.home.control.retention.add_hold("small", "ada", "case 7", store="files", key="raw/storage-3/b")
     plan = world.plan("it")
     assert world.going(plan) == (["raw/storage-1/a", "raw/storage-1/b/c"], [])
     assert world.kept(plan)["raw/storage-2/a"] == "folders: something else in storage-2 stays"
+    assert world.kept(plan)["raw/storage-3/a"] == "folders: something else in storage-3 stays"
+
+
+@pytest.mark.parametrize(("only", "stays"), [(0, ["docs/large", "docs/small"]), (1, ["docs/large"])])
+def test_what_was_approved_is_weighed_not_guessed_from_its_number(tmp_path: Path, only: int, stays: list[str]) -> None:
+    """G11: one of three objects may be nearly all of the bytes."""
+    limits = {"limits": ALL | {"max_bytes": "1 kB"}}
+    orphans = {"select": {"orphans": "files", "prefix": "docs/"}, "keep": [{"younger_than": "2 d"}]}
+    world = made(tmp_path, orphans | limits | {"act": {"objects": "quarantine"}}, rows=1)
+    world.put("docs/first", size_bytes=600)
+    earlier = world.plan("it")
+    world.sql("INSERT INTO docs VALUES ('f', 'docs/first', 'final')")
+    world.put("docs/large", size_bytes=900)
+    world.put("docs/small", "docs/tiny")
+    plan = world.plan("it")
+    assert world.going(plan) == (["docs/large", "docs/small", "docs/tiny"], [])
+    world.sql("DELETE FROM docs WHERE id = 'f'")
+    assert world.execute(earlier).counts == {"quarantined": 1}
+    end = datetime.now(UTC) + timedelta(hours=1)
+    world.home.control.retention.approve(plan.id, plan.digest, 1, "ada", "yes", expires_at=end, only=[only])
+    with pytest.raises(Refused, match="exceeds its limits") if only == 0 else nullcontext():
+        execute(world.system, plan.id, world.home, run_id="test")
+    assert world.objects() == ["docs/0", *stays, "docs/tiny"]
+
+
+def test_rows_that_go_along_count_at_the_gate_as_they_did_in_the_plan(tmp_path: Path) -> None:
+    """G11, J06: with what an earlier plan took they are too many."""
+    rows = DRAFTS | {"act": {"rows": "delete"}, "limits": ALL | {"max_rows": 4, "max_cascaded_rows": 4}}
+    world = made(tmp_path, rows, rows=1)
+    world.sql("CREATE TABLE pages (doc TEXT REFERENCES docs (id) ON DELETE CASCADE)")
+    world.sql("INSERT INTO docs VALUES ('a', NULL, 'draft'), ('b', NULL, 'final')")
+    world.sql("INSERT INTO pages VALUES ('b'), ('b'), ('b')")
+    earlier = world.plan("it")
+    world.sql("UPDATE docs SET state = CASE id WHEN 'a' THEN 'final' ELSE 'draft' END WHERE id <> '0'")
+    plan = world.plan("it")
+    assert (plan.rows, sum(plan.totals["cascades"].values()), plan.totals["limits_exceeded"]) == (1, 3, [])
+    world.sql("UPDATE docs SET state = 'draft' WHERE id = 'a'")
+    assert world.execute(earlier).counts == {"deleted": 1}
+    with pytest.raises(Refused, match="5 rows"):
+        world.execute(plan)
+    assert world.sql("SELECT count(*) FROM pages") == [(3,)]

@@ -171,6 +171,10 @@ class Holds(Part):
             rows = connection.execute(sa.select(hold).where(hold.c.system == system).order_by(hold.c.id))
             return [_hold(row) for row in rows]
 
+    def holds_on(self, system: str, policy: str) -> list[Hold]:
+        """The open holds that stop this policy."""
+        return [hold for hold in self.holds(system) if hold.policy in (None, policy)]
+
     def covering(self, system: str) -> Covering:
         """The open holds, ready to be asked about many items."""
         return Covering(self.holds(system))

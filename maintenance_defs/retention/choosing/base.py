@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from maintenance_defs.core.errors import Refused
@@ -130,11 +131,11 @@ def count_kept(evidence: Evidence) -> dict[str, int]:
     )
 
 
-def totals(evidence: Evidence) -> dict[str, int]:
-    """units, objects, rows and bytes of `steps`."""
+def totals(con: duckdb.DuckDBPyConnection, steps: str) -> dict[str, int]:
+    """units, objects, rows and bytes of `steps`, a relation of that schema."""
     units, objects, rows, size = one(
-        evidence.con,
+        con,
         "SELECT count(DISTINCT unit), count(*) FILTER (key IS NOT NULL AND size_bytes IS NOT NULL), "
-        "count(*) FILTER (act = 'delete_row' OR act = 'set'), coalesce(sum(size_bytes), 0)::BIGINT FROM steps",
+        f"count(*) FILTER (act = 'delete_row' OR act = 'set'), coalesce(sum(size_bytes), 0)::BIGINT FROM {steps}",
     )
     return {"units": units, "objects": objects, "rows": rows, "size_bytes": size}

@@ -48,9 +48,9 @@ def keep_rows(con: duckdb.DuckDBPyConnection, policy: Policy, as_of: datetime, a
 
 
 def keep_objects(
-    con: duckdb.DuckDBPyConnection, policy: Policy, as_of: datetime, ages: Mapping[int, timedelta], folder: str | None
+    con: duckdb.DuckDBPyConnection, policy: Policy, as_of: datetime, ages: Mapping[int, timedelta]
 ) -> None:
-    """Fill `kept` for `candidates_facts` after their `verdicts`. folder: SQL of the folder that goes whole.
+    """Fill `kept` for `candidates_facts` after their `verdicts`.
 
     Makes `going_candidates`: those that nothing names. What is named stays without being listed.
     """
@@ -75,16 +75,19 @@ def keep_objects(
                 WHERE loose_key(key) IN (SELECT loose_key(value) FROM protecting_{number})
                 """
             )
-    if folder is not None:  # a folder goes whole or not at all (S1-52)
-        con.execute(
-            f"""
-            INSERT INTO kept
-            SELECT key, 'folders', 'something else in ' || {folder} || ' stays' FROM going_candidates
-            WHERE key NOT IN (SELECT item FROM kept) AND {folder} IN (
-                SELECT {folder} FROM candidates_facts
-                WHERE key IN (SELECT item FROM kept) OR key NOT IN (SELECT key FROM going_candidates))
-            """
-        )
+
+
+def keep_folders(con: duckdb.DuckDBPyConnection, folder: str) -> None:
+    """A folder goes whole or not at all, whatever keeps a part of it (S1-52). folder: its name, as SQL."""
+    con.execute(
+        f"""
+        INSERT INTO kept
+        SELECT key, 'folders', 'something else in ' || {folder} || ' stays' FROM going_candidates
+        WHERE key NOT IN (SELECT item FROM kept) AND {folder} IN (
+            SELECT {folder} FROM candidates_facts
+            WHERE key IN (SELECT item FROM kept) OR key NOT IN (SELECT key FROM going_candidates))
+        """
+    )
 
 
 def column(policy: Policy, name: str) -> str:

@@ -12,7 +12,7 @@ from maintenance_defs.core.policy import FLOOR, Move
 from maintenance_defs.reconcile.calculator import literal
 from maintenance_defs.retention.choosing.base import OBJECT, Choice, act_name, held_keys
 from maintenance_defs.retention.choosing.judging import start_verdicts
-from maintenance_defs.retention.choosing.keeping import keep_objects
+from maintenance_defs.retention.choosing.keeping import keep_folders, keep_objects
 from maintenance_defs.retention.choosing.selected import ages, read_protecting
 
 
@@ -52,10 +52,11 @@ class ObjectChoice(Choice):
         for number, rule in enumerate(policy.keep):
             if rule.kind == "rows":
                 read_protecting(self.evidence, number, rule, self.as_of)
-        whole_folder = None if self.only_keys is not None else folder
-        keep_objects(con, policy, self.as_of, ages(policy, self.timings), whole_folder)
+        keep_objects(con, policy, self.as_of, ages(policy, self.timings))
         self._keep_held_objects(store)
         self._keep_rarely_observed()
+        if folder is not None and self.only_keys is None:
+            keep_folders(con, folder)
         tenant = "NULL::VARCHAR"
         if policy.limits.tenant is not None:
             tenant = f"string_split(key, '/')[{int(policy.limits.tenant)}]"
