@@ -15,6 +15,7 @@ from maintenance_defs.archive.units import expiring
 from maintenance_defs.archive.units.expiring import expire_file, sweep
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.reconcile.run import reconcile
+from tests.archive.life_world import Killed
 from tests.archive.world import LATER, MUCH_LATER, LogWorld
 from tests.support.months import rows
 from tests.support.postgres import execute as run
@@ -100,6 +101,25 @@ def test_the_new_file_is_found_by_value_as_the_old_one_was(world: Make) -> None:
     assert sum(entry.rows for entry in entries) == file.rows == 3000
     assert {entry.value for entry in entries} == {f"job-{n}" for n in range(20) if n % 4 != 0}
     assert state.find_value("app", "logs", "job-4") == []  # org a's
+
+
+def test_what_a_killed_run_had_written_again_is_told_by_the_next_one(world: Make) -> None:
+    """V4: readers had the new file already; the other catalogues had not heard of it."""
+    made = world()
+    made.archived(400)
+    (old,) = made.files()
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        expire_file(made.work(), made.line(old, "a"), publish=killed)
+    after, told = made.files(), []
+    assert after != [old]
+    outcome, why = expire_file(made.work(), made.line(old, "a"), publish=lambda _, unit: told.append(unit.label))
+    assert (outcome, why) == ("set", f"{old.key} was written again without 100 expired rows.")
+    assert told == ["2024-01"]
+    assert made.files() == after
 
 
 def test_when_nothing_of_a_unit_is_left_it_is_expired(world: Make) -> None:
