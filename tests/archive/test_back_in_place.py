@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from maintenance_defs.archive.units import expiring
-from maintenance_defs.archive.units.returning import into_place
+from maintenance_defs.archive.units.returning import into_place, put_back
 from maintenance_defs.core.errors import Refused
 from tests.archive.world import COLD, FILL, LogWorld
 from tests.support.months import rows
@@ -93,3 +93,19 @@ def test_the_objects_of_what_is_back_go_and_no_row_with_them(tmp_path: Path, pg_
     assert world.stored_keys() == []
     found = rows(pg_database, "SELECT id, line, amount FROM logs ORDER BY id")
     assert found == [(row["id"], row["line"], row["amount"]) for row in before]
+
+
+def test_a_month_that_somebody_else_attached_is_not_called_back(tmp_path: Path, pg_database: str) -> None:
+    """V10: it still refuses every write, and its grants are gone; only our own undo gives them back."""
+    world = left(tmp_path, pg_database, undo_window="7 d")
+    [(lane,)] = rows(pg_database, "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'logs'::regclass")
+    attach = "ALTER TABLE logs ATTACH PARTITION maintenance_archive.logs_2024_01"
+    run(
+        pg_database,
+        f"ALTER TABLE logs DETACH PARTITION {lane}",
+        f"{attach} FOR VALUES FROM ('2024-01-01 00:00+00') TO ('2024-02-01 00:00+00')",
+    )
+    with pytest.raises(Refused, match="somebody else changed it") as refused:
+        put_back(world.work(), world.unit(), actor="ann", reason="asked")
+    assert refused.value.reason == "not_ours"
+    assert world.unit().state == "detached"
