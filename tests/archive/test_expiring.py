@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from maintenance_defs.archive.cache import cache_of
 from maintenance_defs.archive.plans.recording import read_items
 from maintenance_defs.archive.reading import get
 from maintenance_defs.archive.units import expiring
@@ -120,6 +121,18 @@ def test_what_a_killed_run_had_written_again_is_told_by_the_next_one(world: Make
     assert (outcome, why) == ("set", f"{old.key} was written again without 100 expired rows.")
     assert told == ["2024-01"]
     assert made.files() == after
+
+
+def test_what_was_read_of_a_file_lately_goes_with_it(world: Make) -> None:  # V11
+    made = world(archive={"layout": "per_org", "path": "logs/{org}/month={month}/"})
+    made.archived(400)
+    files = {file.label: file.sha256 for file in made.files()}
+    for job in ("job-4", "job-1"):  # of a, of b
+        assert get(made.system, "logs", made.home, value=job).read_all().num_rows == 20
+    kept = cache_of(made.home, made.system.archives["logs"])
+    assert kept.files() == {files["a"], files["b"]}
+    assert made.apply(LATER).counts == {"deleted": 1}
+    assert kept.files() == {files["b"]}
 
 
 def test_when_nothing_of_a_unit_is_left_it_is_expired(world: Make) -> None:
