@@ -135,6 +135,18 @@ def test_what_was_read_of_a_file_lately_goes_with_it(world: Make) -> None:  # V1
     assert kept.files() == {files["b"]}
 
 
+def test_a_file_that_no_reader_sees_any_more_is_not_planned_twice(world: Make) -> None:
+    """V6: its rows are in their table again; nothing of it may become a file that readers see."""
+    made = world()
+    made.archived(400)
+    (file,) = made.files()
+    made.home.control.archive.end_files([file.id], "superseded", "all of its rows stayed in the table")
+    outcome, why = expire_file(made.work(), made.line(file, "a"))
+    assert (outcome, "plan again" in str(why)) == ("skipped_changed", True)
+    assert made.files() == []
+    assert made.stored_keys() == [file.key]
+
+
 def test_when_nothing_of_a_unit_is_left_it_is_expired(world: Make) -> None:
     made = world()
     run(made.url, "UPDATE organisations SET days = 90")
@@ -234,12 +246,15 @@ def test_a_hold_on_every_expired_row_leaves_the_file_as_it_is(world: Make) -> No
     assert made.files() == before
 
 
-def test_a_hold_placed_while_an_old_object_waits_keeps_that_object(world: Make) -> None:
+@pytest.mark.parametrize(
+    "what", [{"table": "logs", "row_id": "job-4"}, {"store": "files", "prefix": "logs/month=2024-01/"}], ids=" ".join
+)
+def test_a_hold_placed_while_an_old_object_waits_keeps_that_object(world: Make, what: dict[str, Any]) -> None:
     made = world()
     made.archived()
     (old,) = made.files()
     made.apply(LATER)
-    hold = made.hold(table="logs", row_id="job-4")  # too late for readers, not for the bytes
+    hold = made.hold(**what)  # too late for readers, not for the bytes
     swept = sweep(made.work(), grace=NOW)
     assert swept.gone == []
     assert "its object is kept" in swept.waiting[0][1]
