@@ -13,7 +13,7 @@ import pytest
 
 from maintenance_defs.archive.gate import execute, run_archive
 from maintenance_defs.archive.reading import dataset, get, query
-from maintenance_defs.archive.units import leaving, returning
+from maintenance_defs.archive.units import exporting, leaving, returning
 from maintenance_defs.archive.units.returning import into_place, put_back
 from maintenance_defs.control.archive import ArchiveState
 from maintenance_defs.control.archive.tables import unit as unit_table
@@ -180,6 +180,32 @@ def test_rows_that_are_written_again_are_not_archived_twice(
     assert world.apply(COLD).state == "done"
     assert rows(pg_database, "SELECT count(*) FROM logs") == [(0,)]
     assert shown(world) == len(world.read()) == 60
+
+
+def test_rows_that_cannot_be_compared_with_the_archives_are_not_archived(
+    tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """V6, V13: a disk that loses what was just written to it; unknown is not new, and no value is told."""
+    world = LogWorld(tmp_path, pg_database, {"keep": "forever"})
+    run(pg_database, FILL.format(rows=40))
+    assert world.apply(COLD).state == "done"
+    run(pg_database, "INSERT INTO logs VALUES (1000, '2024-01-05Z', 'b', 'job-1', 'late', 1, '{}')")
+    real = exporting.refuse_archived
+
+    def lost(*arguments: Any) -> None:
+        for one in arguments[5]:
+            one.path.write_bytes(bytes(one.size_bytes))
+        real(*arguments)
+
+    monkeypatch.setattr(exporting, "refuse_archived", lost)
+    [problem] = world.apply(COLD).problems
+    assert "40 archived rows could not be compared with those about to be archived" in problem["detail"]
+    assert "late" not in problem["detail"]
+    assert rows(pg_database, "SELECT id FROM logs") == [(1000,)]
+    assert len(world.read()) == 40
+    monkeypatch.undo()
+    assert world.apply(COLD).state == "done"
+    assert len(world.read()) == 41
 
 
 def test_an_organisation_that_is_written_again_whole_is_not_archived_twice_without_a_key(

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from maintenance_defs.archive.cache import cache_of
 from maintenance_defs.archive.plans.recording import read_items
 from maintenance_defs.archive.reading import get
 from maintenance_defs.archive.units import expiring
 from maintenance_defs.archive.units.expiring import expire_file, sweep
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.reconcile.run import reconcile
+from tests.archive.life_world import Killed
 from tests.archive.world import LATER, MUCH_LATER, LogWorld
 from tests.support.months import rows
 from tests.support.postgres import execute as run
@@ -100,6 +102,49 @@ def test_the_new_file_is_found_by_value_as_the_old_one_was(world: Make) -> None:
     assert sum(entry.rows for entry in entries) == file.rows == 3000
     assert {entry.value for entry in entries} == {f"job-{n}" for n in range(20) if n % 4 != 0}
     assert state.find_value("app", "logs", "job-4") == []  # org a's
+
+
+def test_what_a_killed_run_had_written_again_is_told_by_the_next_one(world: Make) -> None:
+    """V4: readers had the new file already; the other catalogues had not heard of it."""
+    made = world()
+    made.archived(400)
+    (old,) = made.files()
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        expire_file(made.work(), made.line(old, "a"), publish=killed)
+    after, told = made.files(), []
+    assert after != [old]
+    outcome, why = expire_file(made.work(), made.line(old, "a"), publish=lambda _, unit: told.append(unit.label))
+    assert (outcome, why) == ("set", f"{old.key} was written again without 100 expired rows.")
+    assert told == ["2024-01"]
+    assert made.files() == after
+
+
+def test_what_was_read_of_a_file_lately_goes_with_it(world: Make) -> None:  # V11
+    made = world(archive={"layout": "per_org", "path": "logs/{org}/month={month}/"})
+    made.archived(400)
+    files = {file.label: file.sha256 for file in made.files()}
+    for job in ("job-4", "job-1"):  # of a, of b
+        assert get(made.system, "logs", made.home, value=job).read_all().num_rows == 20
+    kept = cache_of(made.home, made.system.archives["logs"])
+    assert kept.files() == {files["a"], files["b"]}
+    assert made.apply(LATER).counts == {"deleted": 1}
+    assert kept.files() == {files["b"]}
+
+
+def test_a_file_that_no_reader_sees_any_more_is_not_planned_twice(world: Make) -> None:
+    """V6: its rows are in their table again; nothing of it may become a file that readers see."""
+    made = world()
+    made.archived(400)
+    (file,) = made.files()
+    made.home.control.archive.end_files([file.id], "superseded", "all of its rows stayed in the table")
+    outcome, why = expire_file(made.work(), made.line(file, "a"))
+    assert (outcome, "plan again" in str(why)) == ("skipped_changed", True)
+    assert made.files() == []
+    assert made.stored_keys() == [file.key]
 
 
 def test_when_nothing_of_a_unit_is_left_it_is_expired(world: Make) -> None:
@@ -201,12 +246,15 @@ def test_a_hold_on_every_expired_row_leaves_the_file_as_it_is(world: Make) -> No
     assert made.files() == before
 
 
-def test_a_hold_placed_while_an_old_object_waits_keeps_that_object(world: Make) -> None:
+@pytest.mark.parametrize(
+    "what", [{"table": "logs", "row_id": "job-4"}, {"store": "files", "prefix": "logs/month=2024-01/"}], ids=" ".join
+)
+def test_a_hold_placed_while_an_old_object_waits_keeps_that_object(world: Make, what: dict[str, Any]) -> None:
     made = world()
     made.archived()
     (old,) = made.files()
     made.apply(LATER)
-    hold = made.hold(table="logs", row_id="job-4")  # too late for readers, not for the bytes
+    hold = made.hold(**what)  # too late for readers, not for the bytes
     swept = sweep(made.work(), grace=NOW)
     assert swept.gone == []
     assert "its object is kept" in swept.waiting[0][1]

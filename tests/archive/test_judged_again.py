@@ -175,6 +175,23 @@ def test_a_hold_placed_while_rows_are_leaving_stops_them(
     assert rows(pg_database, "SELECT count(*), min(org) FROM public.logs") == [(100, "a")]
 
 
+@pytest.mark.parametrize("what", [{}, {"table": "public.logs"}, {"table": "logs", "row_id": "2024-01"}], ids=str)
+def test_a_hold_on_more_than_rows_stops_rows_that_are_leaving(
+    tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch, what: dict[str, str]
+) -> None:
+    """K11: on all of the system, the table, or the month."""
+    world = filled(tmp_path, pg_database, remove="rows")
+    real = leaving.delete_rows
+
+    def meanwhile(*args: object, **kwargs: object) -> object:
+        world.hold(**what)
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(leaving, "delete_rows", meanwhile)
+    assert set(world.apply(COLD).counts) == {"skipped_held"}
+    assert rows(pg_database, "SELECT count(*) FROM public.logs") == [(400,)]
+
+
 def test_of_two_times_for_one_organisation_the_longest_holds(tmp_path: Path, pg_database: str) -> None:
     """G15, G88: in whatever order the table has them; it is listed."""
     world = LogWorld(tmp_path, pg_database, {"keep": "forever"})

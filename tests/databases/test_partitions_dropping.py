@@ -117,6 +117,39 @@ def test_a_month_that_somebody_attached_again_is_not_dropped(pg_database: str) -
     assert one(pg_database, "SELECT count(*) FROM public.others") == 100
 
 
+@pytest.mark.parametrize("mark", ["kept", "taken off"])
+def test_a_month_that_is_attached_while_its_drop_waits_is_not_dropped(pg_database: str, mark: str) -> None:
+    """V2, V10: what was looked at before the lock is not what is there under it, though name, oid and rows are."""
+    database = months(pg_database, 1, 2)
+    expected = contents(database, "public.logs_2024_01")
+    away(database)
+    place = "maintenance_archive.logs_2024_01"
+    meanwhile = [f"COMMENT ON TABLE {place} IS 'mine now'"] if mark == "taken off" else [
+        f"ALTER TABLE public.logs ATTACH PARTITION {place} FOR VALUES FROM ('2024-01-01 00:00+00') "
+        f"TO ('2024-02-01 00:00+00')"
+    ]  # fmt: skip
+    raised: list[Refused] = []
+
+    def drop() -> None:
+        try:
+            drop_parked(database, "u1", expected, counted, actor="ana")
+        except Refused as refused:
+            raised.append(refused)
+
+    dropping = threading.Thread(target=drop)
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+    with session(pg_database, f"LOCK TABLE {place} IN SHARE UPDATE EXCLUSIVE MODE", *meanwhile) as cursor:
+        dropping.start()
+        deadline = time.monotonic() + 20
+        while not one(pg_database, waits):
+            assert time.monotonic() < deadline and dropping.is_alive()
+            time.sleep(0.01)
+        cursor.connection.commit()
+    dropping.join(30)
+    assert [refused.reason for refused in raised] == ["not_ours"]
+    assert one(pg_database, f"SELECT count(*) FROM {place}") == 100
+
+
 def test_what_depends_on_the_month_is_never_dropped_with_it(pg_database: str) -> None:
     """V10: RESTRICT."""
     database = months(pg_database, 1, 2)

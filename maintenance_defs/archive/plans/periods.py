@@ -92,7 +92,7 @@ def read_periods(snapshot: PostgresSnapshot, archive: Archive | ColumnArchive) -
                 ages.append(default if row["said"] is None else whole(_period(row["said"], archive, floor)))
             except ValueError as error:
                 invalid.append(Invalid(row["id"], row["said"], str(error)))
-                ages.append(_longer(default, row["said"], more))
+                ages.append(default)  # which is longer: it is more than `hot`, and not below the floor
             if row["said"] is not None or row["id"] in own:
                 own[row["id"]] = None if None in ages else max(age for age in ages if age is not None)
             if len(ages) == 2 and row["id"] in own:
@@ -114,15 +114,6 @@ def _period(said: str, archive: Archive | ColumnArchive, floor: timedelta) -> ti
     if age < floor:
         raise ValueError(f"{format_duration(age)} is below the floor of {format_duration(floor)}")
     return age
-
-
-def _longer(default: timedelta | None, said: str, more: timedelta) -> timedelta | None:
-    """The default, or what was said if that is longer: a mistake keeps rows, it never lets them go."""
-    try:
-        age = parse_keep(f"{said} d" if said.isascii() and said.isdigit() else said)
-    except ValueError:
-        return default
-    return None if age is None or default is None else max(default, age + more)
 
 
 def _rows(snapshot: PostgresSnapshot, archive: Archive | ColumnArchive) -> list[dict[str, Any]]:

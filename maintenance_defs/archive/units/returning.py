@@ -197,8 +197,15 @@ def _insert(connection: Connection, work: Work, name: str, rows: int, units: lis
             f"inserting into {found} would set off {', '.join(found.triggers)}. Nothing was put back; the rows "
             f"stand in {SCHEMA}.{name}, for you to move.",
         )
-    columns = [c for c in read_columns(connection, found.oid) if not c.generated]
-    listed = ", ".join(quote(column.name) for column in columns)
+    known = {column.name: column for column in read_columns(connection, found.oid)}
+    kept = [column.name for column in read_columns(connection, read_table(connection, f"{SCHEMA}.{name}").oid)]
+    if lacking := [column for column in kept if column not in known]:
+        raise Refused(
+            "columns",
+            f"{found} has no column {', '.join(map(repr, lacking))} any more, which the archived rows have values of. "
+            f"Nothing was put back, for these would be lost; add the column again, or restore a copy of the month.",
+        )
+    listed = ", ".join(quote(column) for column in kept if not known[column].generated)
     sums = "coalesce(sum(hashtextextended(CAST(x.* AS text), 0)), 0)::text AS total, count(*) AS rows"
     there = ask(connection, f"SELECT {sums} FROM (SELECT {listed} FROM {qualified(SCHEMA, name)}) x")[0]
     try:
