@@ -66,6 +66,9 @@ class Look:
             [pa.array(column, field.type) for column, field in zip(columns, LOOKED, strict=True)], schema=LOOKED
         )
 
+    def listed(self, store: str, after: str, until: str) -> Iterator[pa.RecordBatch]:
+        return self._stores[store].reading.list(after=after, until=until)
+
 
 @contextmanager
 def _evidence(system: System, home: Home, steps: Sequence[Step], work: Path) -> Iterator[Evidence]:

@@ -197,7 +197,8 @@ def test_update_is_set_back_only_while_the_row_is_as_it_was_set(world: World) ->
     after = [one.after for one in done if one.after is not None]
     world.execute("UPDATE t SET n = 10 WHERE id = 'b'", "DELETE FROM t WHERE id = 'c'")
     back = world.acting.revert(before, after)
-    assert outcomes(back) == {"a": "restored", "b": "skipped_changed", "c": "failed"}
+    assert outcomes(back) == {"a": "restored", "b": "skipped_changed", "c": "skipped_changed"}
+    assert back[2].detail == "deleted since it was set"
     assert world.rows("SELECT * FROM t ORDER BY id") == [("a", "x", 1), ("b", None, 10)]
     assert outcomes(world.acting.revert(before[:1], after)) == {"a": "restored"}  # once more: nothing to do
 

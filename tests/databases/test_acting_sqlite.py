@@ -124,17 +124,6 @@ def test_set_row_that_cannot_be_told_apart_or_stays_as_it_is_is_not_called_resto
     assert execute(path, "SELECT count(*) FROM t WHERE v = 'new'") == [(3,)]
 
 
-def test_set_row_that_was_deleted_since_stays_deleted_and_is_told_so(path: Path) -> None:
-    execute(path, "CREATE TABLE t (id TEXT PRIMARY KEY, v TEXT)", "INSERT INTO t VALUES ('a', 'old')")
-    acting = open_acting_database(f"sqlite:///{path}")
-    images = list(acting.images("t", ["id"], ["a"]).values())
-    done = acting.update("t", ["id"], images, "1", {}, {"a": {"v": "new"}})
-    execute(path, "DELETE FROM t")
-    (back,) = acting.revert(images, [one.after for one in done if one.after is not None])
-    assert (back.outcome, back.detail) == ("skipped_changed", "deleted since it was set")
-    assert execute(path, "SELECT count(*) FROM t") == [(0,)]
-
-
 def test_row_that_a_trigger_sets_back_afterwards_is_not_called_set(path: Path) -> None:
     execute(
         path,

@@ -92,11 +92,11 @@ class SmallWorld:
             self.reconcile(as_of)
         return take_plan(self.system, policy, self.home, run_id="test")
 
-    def execute(self, plan: PlanRow) -> Execution:
+    def execute(self, plan: PlanRow, **how: Any) -> Execution:
         self.home.control.retention.approve(
             plan.id, plan.digest, plan.units, "ada", "looked at it", expires_at=datetime.now(UTC) + timedelta(hours=1)
         )
-        return execute(self.system, plan.id, self.home, run_id="test")
+        return execute(self.system, plan.id, self.home, run_id="test", **how)
 
     def _read(self, plan: PlanRow, file: str) -> list[dict[str, Any]]:
         uri = self.home.control.get(plan.artefact_id).uri

@@ -170,6 +170,32 @@ def test_a_folder_goes_whole_or_not_at_all(tmp_path: Path) -> None:
     assert world.kept(plan)["raw/storage-3/a"] == "folders: something else in storage-3 stays"
 
 
+@pytest.mark.parametrize("again", ["written to", "held", "named by a row"])
+@pytest.mark.parametrize("units_per_batch", [1, 1000])
+def test_a_folder_that_is_used_again_after_the_plan_stays_whole(
+    tmp_path: Path, again: str, units_per_batch: int
+) -> None:
+    """S1-52, H05: what keeps a part of a folder when it is planned keeps it before the act, too."""
+    select = {"objects": "files", "prefix": "raw/", "folders": ["storage-*"]}
+    world = made(tmp_path, OLD_RAW | {"select": select}, rows=1)
+    world.put("raw/storage-1/a", "raw/storage-2/a", "raw/storage-2/b/c", "raw/storage-20/a", "raw/storage-3/a")
+    world.put("raw/storage-4")  # no folder
+    plan = world.plan("it")
+    assert plan.units == 6
+    if again == "written to":
+        world.put("raw/storage-2/b/new", at=datetime.now(UTC))
+        world.put("raw/storage-9/new", at=datetime.now(UTC))
+    elif again == "held":
+        world.home.control.retention.add_hold("small", "ada", "case 7", store="files", key="raw/storage-2/b/c")
+    else:
+        world.sql("INSERT INTO docs VALUES ('again', 'raw/storage-2/b/c', 'final')")
+    done = world.execute(plan, units_per_batch=units_per_batch)
+    assert [key for key in world.objects() if key.startswith("raw/") and not key.endswith("new")] == [
+        "raw/storage-2/a", "raw/storage-2/b/c",
+    ]  # fmt: skip
+    assert done.counts["quarantined"] == 4
+
+
 @pytest.mark.parametrize(("only", "stays"), [(0, ["docs/large", "docs/small"]), (1, ["docs/large"])])
 def test_what_was_approved_is_weighed_not_guessed_from_its_number(tmp_path: Path, only: int, stays: list[str]) -> None:
     """G11: one of three objects may be nearly all of the bytes."""

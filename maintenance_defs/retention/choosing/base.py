@@ -7,10 +7,10 @@ weaker question at the act would delete what the plan protects (H05).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 import pyarrow as pa
@@ -51,8 +51,14 @@ KEPT_ITEMS = pa.schema(
     ]
 )
 
-# (store, keys) -> a table of store and INVENTORY's columns: how these objects look now.
-LookUp = Callable[[Mapping[str, Sequence[str]]], pa.Table]
+class LookUp(Protocol):
+    """How objects are now."""
+
+    def __call__(self, wanted: Mapping[str, Sequence[str]]) -> pa.Table:
+        """Those of these keys by store that exist: a table of store and INVENTORY's columns."""
+
+    def listed(self, store: str, after: str, until: str) -> Iterator[pa.RecordBatch]:
+        """Batches of INVENTORY: all with keys in (after, until]."""
 
 
 @dataclass

@@ -28,18 +28,20 @@ class ObjectChoice(Choice):
             raise Refused(
                 "not_listed", f"store '{store}' has no complete inventory. Nothing was changed: take its inventory."
             )
+        folder = None
+        if policy.folder_patterns is not None:
+            folder = f"string_split(substr(key, {len(policy.select.prefix) + 1}), '/')[1]"
         con.execute("CREATE OR REPLACE TEMP TABLE wanted (store VARCHAR, key VARCHAR)")
         if self.only_keys is not None:
             con.register("given", pa.table({"key": pa.array(self.only_keys, pa.string())}))
             con.execute("INSERT INTO wanted SELECT ?, key FROM given", [store])
             con.unregister("given")
             self.look_at("wanted")
+            if folder is not None:
+                self._look_at_rest(store, folder)
             candidates = f"SELECT * FROM facts WHERE store = {literal(store)}"
         else:
             candidates = f"SELECT {literal(store)} AS store, * FROM read_parquet({literal(listing.inventory)})"
-        folder = None
-        if policy.folder_patterns is not None:
-            folder = f"string_split(substr(key, {len(policy.select.prefix) + 1}), '/')[1]"
         con.execute(
             f"""
             CREATE OR REPLACE TEMP TABLE candidates_facts AS
@@ -55,7 +57,7 @@ class ObjectChoice(Choice):
         keep_objects(con, policy, self.as_of, ages(policy, self.timings))
         self._keep_held_objects(store)
         self._keep_rarely_observed()
-        if folder is not None and self.only_keys is None:
+        if folder is not None:
             keep_folders(con, folder)
         tenant = "NULL::VARCHAR"
         if policy.limits.tenant is not None:
@@ -72,6 +74,23 @@ class ObjectChoice(Choice):
             WHERE v.item = 'orphan_candidate' AND key NOT IN (SELECT item FROM kept)
             """
         )
+
+    def _look_at_rest(self, store: str, folder: str) -> None:
+        """Add to `facts` what else is in the folders of `wanted` by now: one that is used again stays whole."""
+        con = self.evidence.con
+        con.execute(f"CREATE OR REPLACE TEMP TABLE wanted_folders AS SELECT DISTINCT {folder} AS name FROM wanted")
+        ((first, last),) = con.execute("SELECT min(name), max(name) FROM wanted_folders").fetchall()
+        if self.look is None or first is None:
+            return
+        start = self.policy.select.prefix
+        for batch in self.look.listed(store, start + first + "/", start + last + "0"):  # '0' comes after '/'
+            con.register("listed", pa.Table.from_batches([batch]))
+            con.execute(
+                f"INSERT INTO facts BY NAME SELECT {literal(store)} AS store, * FROM listed "
+                f"WHERE starts_with(key, {literal(start)}) AND {folder} IN (FROM wanted_folders) "
+                f"AND key NOT IN (SELECT key FROM facts)"
+            )
+            con.unregister("listed")
 
     def _in_flight(self, store: str) -> timedelta:
         """How long an upload may precede its row: never less than the floor, where orphans are acted on (G07)."""
