@@ -51,6 +51,7 @@ KEPT_ITEMS = pa.schema(
     ]
 )
 
+
 class LookUp(Protocol):
     """How objects are now."""
 
