@@ -180,7 +180,8 @@ def test_wrong_triggers_are_named_with_file_and_line(tmp_path: Path, old: str, n
 
 
 def test_a_system_without_archives_has_nothing_to_start(tmp_path: Path) -> None:
-    text = DIARY[: DIARY.index("  archives:\n")]
+    reference = "{table: public.notes, id: id, store: cold, object: {column: line}}"
+    text = DIARY[: DIARY.index("  archives:\n")] + f"  references:\n    - {reference}\n"
     root = write(tmp_path, {"assets/diary/defs.yaml": text, "sensors/diary/defs.yaml": TRIGGERS})
     with pytest.raises(Exception, match="diary has no archives") as error:
         load_triggers(root)

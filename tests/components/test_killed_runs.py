@@ -45,7 +45,7 @@ POLICY = """\
 """
 STORE = "    drawings: {url_env: DIARY_DRAWINGS_URL, scopes: [{prefix: d/, exclusive: true}]}\n"
 REFERENCE = "    - {table: public.drawings, id: id, store: drawings, object: {column: key}}\n"
-TEXT = DIARY.replace("  references:\n", f"{STORE}  references:\n{REFERENCE}") + POLICY
+TEXT = DIARY.replace("  archives:\n", f"{STORE}  references:\n{REFERENCE}  archives:\n") + POLICY
 DRAWINGS = (
     "CREATE TABLE public.drawings (id int PRIMARY KEY, key text, unwanted bool, wanted_again bool NOT NULL)",
     "INSERT INTO public.drawings SELECT n, 'd/' || n, n % 3 > 0, n % 7 = 0 FROM generate_series(1, 60) n",
