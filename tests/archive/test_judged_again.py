@@ -121,6 +121,29 @@ def test_a_hold_on_one_row_keeps_a_detached_month_from_being_dropped(tmp_path: P
     assert world.apply(None).counts == {"deleted": 1}  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("remove", ["partition", "rows"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_hold_on_one_row_after_the_plan_keeps_its_month_in_the_table(
+    tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch, remove: str, begun: bool
+) -> None:
+    """G93: also where every row has its copy. begun: the run has looked at the holds once."""
+    world = filled(tmp_path, pg_database, remove=remove)
+    run_archive(world.system, "logs", world.home, run_id="test", as_of=COLD)
+    plan, real = world.plan(COLD), gate.catalogue_unit
+
+    def hold(*args: object) -> object:
+        world.hold(table="logs", row_id="8")
+        return real(*args)  # type: ignore[arg-type]
+
+    if begun:
+        monkeypatch.setattr(gate, "catalogue_unit", hold)
+    else:
+        world.hold(table="logs", row_id="8")
+    done = world.apply(COLD, plan)
+    assert "a hold covers some of its rows" in str(done.problems)
+    assert (world.unit().state, rows(pg_database, "SELECT count(*) FROM logs")) == ("catalogued", [(400,)])
+
+
 @pytest.mark.parametrize("dropping", [False, True])
 def test_a_hold_on_the_month_that_is_placed_meanwhile_keeps_it_where_it_is(
     tmp_path: Path, pg_database: str, monkeypatch: pytest.MonkeyPatch, dropping: bool
