@@ -19,13 +19,7 @@ from maintenance_defs.databases.partitions import (
     was_removed,
 )
 from tests.databases.test_partitions_parking import away, contents
-from tests.support.months import (
-    Counted,
-    counted,
-    months,
-    one,
-    session,
-)
+from tests.support.months import Counted, counted, months, one, session, until_it_waits
 from tests.support.postgres import execute
 
 # The drop -------------------------------------------------------------------------------------
@@ -137,13 +131,8 @@ def test_a_month_that_is_attached_while_its_drop_waits_is_not_dropped(pg_databas
             raised.append(refused)
 
     dropping = threading.Thread(target=drop)
-    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
     with session(pg_database, f"LOCK TABLE {place} IN SHARE UPDATE EXCLUSIVE MODE", *meanwhile) as cursor:
-        dropping.start()
-        deadline = time.monotonic() + 20
-        while not one(pg_database, waits):
-            assert time.monotonic() < deadline and dropping.is_alive()
-            time.sleep(0.01)
+        until_it_waits(pg_database, dropping, "mode = 'AccessExclusiveLock'")
         cursor.connection.commit()
     dropping.join(30)
     assert [refused.reason for refused in raised] == ["not_ours"]

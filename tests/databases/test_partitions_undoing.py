@@ -6,19 +6,9 @@ import time
 import pytest
 
 from maintenance_defs.core.errors import Refused
-from maintenance_defs.databases.partitions import (
-    reattach,
-)
+from maintenance_defs.databases.partitions import reattach
 from tests.databases.test_partitions_parking import LATE, away, contents, lane_of, opened
-from tests.support.months import (
-    CREATE,
-    TABLE,
-    month,
-    months,
-    one,
-    overheard,
-    session,
-)
+from tests.support.months import CREATE, TABLE, month, months, one, overheard, session, until_it_waits
 from tests.support.postgres import connect, execute
 
 
@@ -93,15 +83,10 @@ def test_a_late_row_that_commits_while_the_undo_waits_comes_along(pg_database: s
     database = months(pg_database, 1, 2)
     execute(pg_database, "CREATE TABLE rest PARTITION OF logs DEFAULT")
     away(database)
-    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'rest'::regclass"
     late: list[int] = []
     undo = threading.Thread(target=lambda: late.append(reattach(database, TABLE, "u1").late_rows))
     with session(pg_database, LATE) as cursor:
-        undo.start()
-        deadline = time.monotonic() + 20
-        while not one(pg_database, waits):
-            assert time.monotonic() < deadline and undo.is_alive()
-            time.sleep(0.01)
+        until_it_waits(pg_database, undo, "relation = 'rest'::regclass")
         cursor.connection.commit()
     undo.join(30)
     assert late == [1]

@@ -1,5 +1,7 @@
 """A table of months with rows in them, and what its tests ask of it over and over."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,3 +135,12 @@ def session(url: str, *statements: str) -> Iterator[Any]:
         connection.rollback()
     finally:
         connection.close()
+
+
+def until_it_waits(url: str, thread: threading.Thread, lock: str) -> None:
+    """Start the thread and return once it waits for a lock; lock: a condition on pg_locks."""
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not one(url, f"SELECT count(*) FROM pg_locks WHERE NOT granted AND {lock}"):
+        assert time.monotonic() < deadline and thread.is_alive()
+        time.sleep(0.01)
