@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import Archive
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import ConsentRefused
+from tests.support import real_servers
 from tests.systems.conftest import Bench
 
 Make = Callable[..., Bench]
@@ -35,13 +38,19 @@ LOG = "execution_log"
 
 
 class Executions:
-    """The system on a database of its own, months leaving at once."""
+    """The system on a database of its own, months leaving at once; its archive in a folder or an Azure container."""
 
-    def __init__(self, bench: Bench, *, undo_window: timedelta = timedelta(0)) -> None:
+    def __init__(
+        self, bench: Bench, *, undo_window: timedelta = timedelta(0), azure: tuple[str, str] | None = None
+    ) -> None:
         self.bench = bench
         self.sql = bench.own_database()
         self.sql((bench.one.source / "migrations/010_add_archival_tables.postgresql.sql").read_text())
         self.archive_folder = bench.own_store("archive")
+        self.azure = azure  # endpoint, container
+        if azure is not None:
+            real_servers.azure_put(azure[0], f"/{azure[1]}", query="restype=container")
+            bench.environment["EXECUTIONS_ARCHIVE_URL"] = f"az://devstoreaccount1/{azure[1]}?endpoint={azure[0]}"
         self.home = Home(bench.folder / "home", bench.environment)
         archives = dict(bench.system.archives)
         archives[LOG] = archives[LOG].model_copy(update={"undo_window": undo_window})
@@ -63,6 +72,25 @@ class Executions:
         self.approve(plan)
         return execute(self.system, plan.id, self.home, run_id="test", log=print)
 
+    def stored(self) -> list[Path]:
+        """The archive's Parquet files as they are in the store, below a folder of the test."""
+        store = objects.open_archive_store(self.system, "archive", self.home).reading
+        fetched = self.bench.folder / "fetched"
+        shutil.rmtree(fetched, ignore_errors=True)
+        keys = [str(key) for batch in store.list() for key in batch["key"].to_pylist()]
+        for key in keys:
+            (fetched / key).parent.mkdir(parents=True, exist_ok=True)
+            store.get_file(key, fetched / key)
+        return sorted(file.relative_to(fetched) for file in fetched.rglob("*.parquet"))
+
+    def overwrite(self, key: str, body: bytes) -> None:
+        """Somebody else's hand on an object."""
+        if self.azure is None:
+            (self.archive_folder / key).write_bytes(body)
+        else:
+            endpoint, container = self.azure
+            real_servers.azure_put(endpoint, f"/{container}/{key}", body, x_ms_blob_type="BlockBlob")
+
     def ids(self) -> list[str]:
         return [row["id"] for row in self.rows("SELECT id FROM public.execution_log_partitioned ORDER BY id")]
 
@@ -71,9 +99,20 @@ class Executions:
             return snapshot.rows(sql)
 
 
-@pytest.fixture
-def executions(bench: Make) -> Executions:
-    return Executions(bench("executions"))
+@pytest.fixture(scope="module")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with real_servers.azurite(tmp_path_factory.mktemp("azurite")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(params=["folder", pytest.param("azurite", marks=pytest.mark.real)])
+def executions(bench: Make, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Executions:
+    """On a folder, and on the Azure container that the seed names, with the account's key in the environment."""
+    if request.param == "folder":
+        return Executions(bench("executions"))
+    endpoint = request.getfixturevalue("azurite")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", real_servers.AZURITE_KEY)
+    return Executions(bench("executions"), azure=(endpoint, f"execution-archive-{uuid.uuid4().hex[:8]}"))
 
 
 def lines(executions: Executions, plan: Any) -> list[tuple[str, str, str, int]]:
@@ -107,7 +146,7 @@ def test_cold_months_leave_and_expired_ones_are_gone(executions: Executions) -> 
     assert executions.ids() == ["log-02", "log-03", "log-09"]
     files = executions.home.control.archive.files("executions", LOG)
     assert [(f.label, f.rows) for f in files] == [("org-default", 1), ("org-90", 1), ("org-default", 2)]
-    assert len(list(executions.archive_folder.rglob("*.parquet"))) == 3
+    assert len(executions.stored()) == 3
     catalogue = executions.rows("SELECT * FROM public.execution_log_archives ORDER BY job_id")
     assert [(r["job_id"], r["record_count"], r["start_date"], r["end_date"]) for r in catalogue] == [
         ("job-0001", 2, datetime(2025, 10, 1, tzinfo=UTC), datetime(2025, 10, 31, 23, 59, 59, 999999, tzinfo=UTC)),
@@ -131,12 +170,13 @@ def test_files_hold_every_value_exactly(executions: Executions) -> None:
     """A4-3."""
     hot = {r["id"]: r for r in executions.rows("SELECT * FROM public.execution_log_partitioned")}
     executions.apply(executions.plan())
-    files = sorted(executions.archive_folder.rglob("*.parquet"))
-    assert [f.relative_to(executions.archive_folder).parent.as_posix() for f in files] == [
+    stored = executions.stored()
+    assert [f.parent.as_posix() for f in stored] == [
         "execution_log/org=org-90/month=2025-09",
         "execution_log/org=org-default/month=2024-12",
         "execution_log/org=org-default/month=2025-10",
     ]
+    files = [executions.bench.folder / "fetched" / file for file in stored]
     with_duckdb = duckdb.sql(
         f"SELECT * FROM read_parquet({[str(f) for f in files]}, hive_partitioning = false)"
     ).to_arrow_table()
@@ -206,8 +246,7 @@ def test_what_was_damaged_on_the_way_leaves_everything_where_it_was(
 
     def cut(store: Any, key: str, path: Path, sha256: str) -> Any:
         stored = real(store, key, path, sha256)
-        file = executions.archive_folder / key
-        file.write_bytes(file.read_bytes()[:-20])
+        executions.overwrite(key, path.read_bytes()[:-20])
         return stored
 
     monkeypatch.setattr(exporting, "put_once", cut)
@@ -332,9 +371,7 @@ def test_a_month_later_more_leaves_and_what_is_over_is_gone_from_the_store(execu
         ("expire_file", "org-90", "2025-09", 1),
     ]
     assert executions.apply(plan).state == "done"
-    left = sorted(
-        f.relative_to(executions.archive_folder).parts[1:3] for f in executions.archive_folder.rglob("*.parquet")
-    )
+    left = [f.parts[1:3] for f in executions.stored()]
     assert left == [("org=org-default", "month=2025-10"), ("org=org-default", "month=2025-11")]
     state = executions.home.control.archive
     tombstones = state.files("executions", LOG, states=("expired",))
