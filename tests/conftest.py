@@ -6,7 +6,7 @@ import pytest
 
 TIERS = {"long": "a longer randomised run", "real": "needs a real server"}
 
-pytest_plugins = ["tests.support.postgres", "tests.support.quick"]
+pytest_plugins = ["tests.support.postgres", "tests.support.quick", "tests.support.real_fixtures"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from maintenance_defs.archive.reading import (
 from maintenance_defs.archive.reading.dataset import SHREDDED
 from maintenance_defs.core.errors import Refused
 from tests.archive.world import KEY, LogWorld
+from tests.support import real_servers
+from tests.support.real_servers import AZURITE_KEY
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, client, moto_server
 
 AT = datetime(2024, 3, 15, tzinfo=UTC)
@@ -36,17 +39,26 @@ COUNT = "SELECT count(*) n, sum(id) s FROM {}"
 WHOLE = [{"n": 4000, "s": 4000 * 3999 // 2}]
 
 
-@pytest.fixture
-def s3(tmp_path: Path, pg_database: str) -> Iterator[LogWorld]:
-    """January is archived in a bucket."""
-    with moto_server() as endpoint:
-        bucket = f"logs-{uuid.uuid4().hex[:8]}"
-        theirs = client(endpoint)
-        theirs.create_bucket(Bucket=bucket)
+@pytest.fixture(params=["moto", *(pytest.param(one, marks=pytest.mark.real) for one in real_servers.STORES)])
+def bucket(tmp_path: Path, pg_database: str, request: pytest.FixtureRequest) -> Iterator[LogWorld]:
+    """January is archived in a bucket, or in a container of Azure."""
+    name = f"logs-{uuid.uuid4().hex[:8]}"
+    with ExitStack() as stack:
+        if request.param == "azurite":
+            endpoint = request.getfixturevalue("azurite")
+            real_servers.azure_put(endpoint, f"/{name}", query="restype=container")
+            url, keys = f"az://devstoreaccount1/{name}?endpoint={endpoint}", ("devstoreaccount1", AZURITE_KEY)
+        else:
+            if request.param == "moto":
+                endpoint, keys = stack.enter_context(moto_server()), (ACCESS_KEY, SECRET_KEY)
+            else:
+                server: real_servers.RealS3 = request.getfixturevalue(request.param)
+                endpoint, keys = server.endpoint, (server.access_key, server.secret_key)
+            client(endpoint, *keys).create_bucket(Bucket=name)
+            url = f"s3://{name}?endpoint_url={endpoint}&region=us-east-1"
         world = LogWorld(
-            tmp_path, pg_database, archive=PER_ORG, bucket_url=f"s3://{bucket}?endpoint_url={endpoint}",
-            environment={"AK": ACCESS_KEY, "SK": SECRET_KEY},
-        )  # fmt: skip
+            tmp_path, pg_database, archive=PER_ORG, bucket_url=url, environment={"AK": keys[0], "SK": keys[1]}
+        )
         world.archived()
         yield world
 
@@ -60,38 +72,41 @@ def ids(world: LogWorld, job: str) -> list[int]:
     return found
 
 
-def test_a_bucket_is_read_by_ranges(s3: LogWorld) -> None:  # H111, H117
-    found = get(s3.system, "logs", s3.home, value="job-3")
+def test_a_bucket_is_read_by_ranges(bucket: LogWorld) -> None:  # H111, H117
+    found = get(bucket.system, "logs", bucket.home, value="job-3")
     assert found.read_all()["id"].to_pylist() == list(range(3, 4000, 20))
-    held = [file for file in s3.files() if any(g.rows and file.rows for g in s3.home.control.archive.groups([file.id]))]
+    held = [
+        file
+        for file in bucket.files()
+        if any(g.rows and file.rows for g in bucket.home.control.archive.groups([file.id]))
+    ]
     assert 0 < found.reads.requests <= 2 * len(held)
-    again = get(s3.system, "logs", s3.home, value="job-3")
+    again = get(bucket.system, "logs", bucket.home, value="job-3")
     assert again.read_all().num_rows == 200
     assert (again.reads.requests, again.reads.bytes) == (0, 0)
-    assert total(s3) == total(s3, "logs_all") == WHOLE
-    assert dataset(s3.home, s3.system, "logs").count_rows() == 4000
+    assert total(bucket) == total(bucket, "logs_all") == WHOLE
+    assert dataset(bucket.home, bucket.system, "logs").count_rows() == 4000
 
 
-def test_an_object_gone_from_the_bucket_is_an_error_by_name(s3: LogWorld) -> None:  # H113, C41
-    file = s3.files()[0]
-    s3.store().remove(file.key)
-    for ask in (lambda: total(s3), lambda: dataset(s3.home, s3.system, "logs")):
+def test_an_object_gone_from_the_bucket_is_an_error_by_name(bucket: LogWorld) -> None:  # H113, C41
+    file = bucket.files()[0]
+    bucket.store().remove(file.key)
+    for ask in (lambda: total(bucket), lambda: dataset(bucket.home, bucket.system, "logs")):
         with pytest.raises(FileDamaged, match="is not in the store") as raised:
             ask()
         assert raised.value.key == file.key
         assert raised.value.reason == "missing"
 
 
-def test_duckdb_reads_a_bucket_through_python_without_any_extension(s3: LogWorld, tmp_path: Path) -> None:  # H117
+def test_duckdb_reads_a_bucket_through_python_without_any_extension(bucket: LogWorld, tmp_path: Path) -> None:  # H117
     """The exported views, as an analyst runs them; nothing is downloaded, for there is nowhere to put it."""
     target = tmp_path / "views.sql"
-    write_views(s3.home, [s3.system], target, AT)
+    write_views(bucket.home, [bucket.system], target, AT)
     script = target.read_text()
     assert "register_filesystem" in script
-    assert SECRET_KEY not in script
-    assert ACCESS_KEY not in script
+    assert not [name for name in ("AK", "SK") if bucket.home.environment[name] in script]
     with duckdb.connect(config={"extension_directory": str(tmp_path / "extensions")}) as con:
-        con.register_filesystem(ArchiveFileSystem(s3.home, [s3.system]))
+        con.register_filesystem(ArchiveFileSystem(bucket.home, [bucket.system]))
         con.execute(script)
         assert con.sql("SELECT count(*), sum(id) FROM app.logs").fetchall() == [(4000, 4000 * 3999 // 2)]
         assert con.sql("SELECT count(*) FROM app.logs WHERE job = 'job-3'").fetchall() == [(200,)]
@@ -100,12 +115,12 @@ def test_duckdb_reads_a_bucket_through_python_without_any_extension(s3: LogWorld
     assert not (tmp_path / "extensions").exists()
 
 
-def test_files_that_ended_cannot_be_opened_through_the_file_system(s3: LogWorld) -> None:  # V6, V11
-    system = ArchiveFileSystem(s3.home, [s3.system])
-    file = s3.files()[0]
+def test_files_that_ended_cannot_be_opened_through_the_file_system(bucket: LogWorld) -> None:  # V6, V11
+    system = ArchiveFileSystem(bucket.home, [bucket.system])
+    file = bucket.files()[0]
     path = f"archive://app/files/{file.key}"
-    assert system.open(path).read() == s3.store().reading.read_range(file.key, 0, file.size_bytes)
-    s3.home.control.archive.end_files([file.id], "superseded", "a test")
+    assert system.open(path).read() == bucket.store().reading.read_range(file.key, 0, file.size_bytes)
+    bucket.home.control.archive.end_files([file.id], "superseded", "a test")
     with pytest.raises(FileNotFoundError, match="superseded"):
         system.open(path)
     with pytest.raises(FileNotFoundError, match="no archive file"):

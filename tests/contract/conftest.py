@@ -71,24 +71,6 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         yield endpoint, folder
 
 
-@pytest.fixture(scope="session")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_servers.RealS3]:
-    with real_servers.swift(tmp_path_factory.mktemp("swift")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_servers.RealS3]:
-    with real_servers.ceph(tmp_path_factory.mktemp("ceph")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with real_servers.azurite(tmp_path_factory.mktemp("azurite")) as endpoint:
-        yield endpoint
-
-
 def azure_subject(endpoint: str) -> Subject:
     container = f"bucket-{uuid.uuid4().hex[:12]}"
     real_servers.azure_put(endpoint, f"/{container}", query="restype=container")

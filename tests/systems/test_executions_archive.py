@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,6 @@ class Executions:
     def rows(self, sql: str) -> list[dict[str, Any]]:
         with archive_database(self.system, self.home).snapshot() as snapshot:
             return snapshot.rows(sql)
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with real_servers.azurite(tmp_path_factory.mktemp("azurite")) as endpoint:
-        yield endpoint
 
 
 @pytest.fixture(params=["folder", pytest.param("azurite", marks=pytest.mark.real)])
