@@ -14,7 +14,7 @@ from maintenance_defs.core.quantities import parse_instant
 from maintenance_defs.retention.acting import Actor
 from maintenance_defs.retention.images import keep_images, read_image
 from maintenance_defs.retention.verifying import LOOK_BATCH
-from maintenance_defs.stores.acting import Done, Seen
+from maintenance_defs.stores.acting import Done, Seen, changed, quarantine_key
 from maintenance_defs.stores.base import ObjectFacts
 
 NOTHING = "an earlier run was interrupted before it was done; nothing of it was changed"
@@ -54,11 +54,17 @@ def _look(actor: Actor, intents: Sequence[Intent]) -> dict[tuple[str, str], Obje
 
 def _object(actor: Actor, intent: Intent, now: ObjectFacts | StoreUnavailable | None) -> Done:
     key, store = intent.key or "", actor.stores[intent.store or ""]
+    seen = Seen(key, intent.size_bytes, _instant(intent.evidence.get("modified_at")), intent.evidence.get("etag"))
     if isinstance(now, ObjectFacts):
-        return Done(key, "failed", NOTHING)
+        different = changed(seen, now)
+        if different is None:
+            return Done(key, "failed", NOTHING)
+        copy = quarantine_key(actor.plan.id, key)
+        if intent.act == "quarantine" and isinstance(store.look([copy])[copy], ObjectFacts):
+            different += f"; what was planned lies at {copy}, where an interrupted run had brought it"
+        return Done(key, "skipped_changed", different)
     if now is not None:
         return Done(key, "unknown", "the store does not say whether it is there")
-    seen = Seen(key, intent.size_bytes, _instant(intent.evidence.get("modified_at")), intent.evidence.get("etag"))
     if intent.act == "quarantine":
         return store.after_crash(seen, actor.plan.id)
     if intent.size_bytes is None:  # it was not there when the plan was made either

@@ -14,6 +14,8 @@ from maintenance_defs.core.policy import Policy
 from maintenance_defs.retention.acting import Actor
 from maintenance_defs.retention.batches import open_work
 from maintenance_defs.retention.settling import settle
+from maintenance_defs.stores.acting import Seen, quarantine_key
+from maintenance_defs.stores.base import ObjectFacts
 from tests.retention.small_world import SCOPES, SmallWorld
 
 OLD_RAW: dict[str, Any] = {"select": {"objects": "files", "prefix": "raw/"}, "keep": [{"younger_than": "1 d"}]}
@@ -34,10 +36,12 @@ def made(folder: Path, policy: dict[str, Any]) -> SmallWorld:
 
 
 @contextmanager
-def begun(world: SmallWorld, before: Callable[[], object] = lambda: None) -> Iterator[Callable[[], tuple[str, Any]]]:
+def begun(
+    world: SmallWorld, before: Callable[[], object] = lambda: None, act: Callable[[Actor], object] = lambda actor: None
+) -> Iterator[Callable[[], tuple[str, Any]]]:
     """The only step of a plan as a killed run leaves it: its intent on record, nothing else. Yields what settles it.
 
-    before: what the application did right before the act.
+    before: what the application did right before the act. act: what the run still did itself.
     """
     plan, state = world.plan("it"), world.home.control.retention
     end = datetime.now(UTC) + timedelta(hours=1)
@@ -52,6 +56,7 @@ def begun(world: SmallWorld, before: Callable[[], object] = lambda: None) -> Ite
     images = actor.take_images(steps)
     actor._keep_images(steps, images)
     actor._begin(steps)
+    act(actor)
 
     def settled() -> tuple[str, Any]:
         settle(actor, lambda line: None)
@@ -69,6 +74,30 @@ def test_an_object_that_nobody_can_ask_for_is_not_called_deleted(tmp_path: Path)
     with begun(world) as settled:
         (tmp_path / "files").rename(tmp_path / "unmounted")
         assert settled()[0] == "unknown"
+
+
+def test_a_new_object_under_the_key_is_not_the_one_that_a_killed_run_took(tmp_path: Path) -> None:
+    """I11: where its copy lies is told, and nothing is said to be as it was."""
+    world = made(tmp_path, OLD_RAW | {"act": {"objects": "quarantine"}})
+
+    def taken(actor: Actor) -> None:
+        store = actor.stores["files"]
+        now = store.look(["raw/1"])["raw/1"]
+        assert isinstance(now, ObjectFacts)
+        [done] = store.quarantine([Seen("raw/1", now.size_bytes, now.modified_at, now.etag)], actor.plan.id)
+        assert done.outcome == "quarantined"
+        world.put("raw/1", size_bytes=9)
+
+    with begun(world, act=taken) as settled:
+        assert settled() == ("skipped_changed", None)
+    [plan] = world.home.control.retention.plans("small")
+    [act] = [act for batch in world.home.control.retention.acts(plan.id) for act in batch.to_pylist()]
+    copy = quarantine_key(plan.id, "raw/1")
+    assert act["detail"] == (
+        f"9 bytes instead of 4; what was planned lies at {copy}, where an interrupted run had brought it"
+    )
+    assert (tmp_path / "files" / copy).read_bytes() == bytes(4)
+    assert world.objects() == ["docs/1", "docs/2", "raw/1"]
 
 
 @pytest.mark.parametrize(("arrived", "outcome"), [(b"1234", "moved"), (b"another", "unknown"), (None, "unknown")])
