@@ -86,7 +86,8 @@ def _one_select(sql: str) -> None:
         with duckdb.connect(":memory:") as con:  # not the module's own connection: threads would share it
             statements = con.extract_statements(sql)
     except duckdb.Error as error:
-        raise Refused("bad_sql", f"Nothing was read. DuckDB cannot read the SQL:\n{error}") from None
+        hint = 'A name that is also a word of SQL, as "at" is, wants double quotes.'
+        raise Refused("bad_sql", f"Nothing was read. DuckDB cannot read the SQL. {hint}\n{error}") from None
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise Refused("not_a_select", "archives are only read: write one SELECT. Nothing was read.")
 
