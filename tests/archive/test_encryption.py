@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from maintenance_defs.archive import encryption
+from maintenance_defs.archive.cache import cache_of
 from maintenance_defs.archive.encryption import FileEncryption, decryption_for, encryption_for, shred
+from maintenance_defs.archive.reading import get
 from maintenance_defs.archive.rows.kept import read_groups
 from maintenance_defs.archive.rows.loading import load
 from maintenance_defs.archive.rows.opened import KeptFile
@@ -106,6 +108,16 @@ def test_shredded_rows_are_unreadable_and_everybody_elses_are_not(world: LogWorl
     assert encryption_for(world.home, "app", "logs", archive, "a").key_id != file.key_id
     assert expire_file(world.work(), world.line(file, "a"))[0] == "deleted"
     assert not local(world, file).exists()
+
+
+def test_what_was_read_of_shredded_files_lately_goes_with_their_key(world: LogWorld) -> None:  # G100
+    world.archived(400)
+    archive, mine, other = world.system.archives["logs"], of(world, "a"), of(world, "b")
+    assert get(world.system, "logs", world.home, value="job-4").read_all().num_rows == 20
+    assert get(world.system, "logs", world.home, value="job-1").read_all().num_rows == 20
+    assert cache_of(world.home, archive).files() == {mine.sha256, other.sha256}
+    shred(world.home, "app", "logs", archive, "a", "dpo", "request")
+    assert cache_of(world.home, archive).files() == {other.sha256}
 
 
 def test_a_shredded_file_cannot_be_written_again(world: LogWorld) -> None:  # G100: unknown means keep
