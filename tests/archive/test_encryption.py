@@ -142,6 +142,21 @@ def test_nothing_is_shredded_while_a_hold_may_cover_it(world: LogWorld, what: di
     assert len(world.read()) == 400
 
 
+@pytest.mark.parametrize("ended", ["superseded", "expired"])
+def test_a_held_object_of_a_file_that_ended_stays_readable(world: LogWorld, ended: str) -> None:  # V8
+    world.archived(400)
+    file = of(world, "a")
+    state = world.home.control.archive
+    state.end_files([file.id], ended, "a test")
+    world.hold(store="files", key=file.key)
+    archive = world.system.archives["logs"]
+    with pytest.raises(Held, match="No key was destroyed"):
+        shred(world.home, "app", "logs", archive, "a", "dpo", "request")
+    assert len(world.read(file)) == 100
+    state.mark_gone(file.id)  # there is nothing left to hold
+    assert shred(world.home, "app", "logs", archive, "a", "dpo", "request") == 1
+
+
 def test_an_archive_without_keys_cannot_be_shredded(tmp_path: Path, pg_database: str) -> None:
     world = LogWorld(tmp_path, pg_database)
     with pytest.raises(Refused, match="no keys of its own"):

@@ -14,6 +14,8 @@ from maintenance_defs.archive.units.expiring import expire_file, sweep
 from maintenance_defs.core.errors import LeaseLost, ObjectDamaged
 from tests.archive.life_world import Killed
 from tests.archive.world import LogWorld
+from tests.support.months import rows
+from tests.support.postgres import execute as run
 
 Meanwhile = Callable[[str], None]
 
@@ -60,6 +62,18 @@ def test_a_new_file_that_does_not_come_back_as_it_was_written_is_never_shown(
         expire_file(world.work(), world.line(file, "a"))
     assert world.files() == [file]
     assert len(world.of("a")) == 100
+
+
+def test_the_applications_catalogue_names_the_new_file_only(tmp_path: Path, pg_database: str) -> None:
+    run(pg_database, "CREATE TABLE public.log_files (id text PRIMARY KEY, job text, object text)")
+    catalogue = {"table": "public.log_files", "columns": {"id": "id", "job": "value", "object": "key"}}
+    world = LogWorld(tmp_path, pg_database, {"catalogue": catalogue})
+    world.archived(400)
+    (old,) = world.files()
+    assert rows(pg_database, "SELECT DISTINCT object FROM public.log_files") == [(old.key,)]
+    assert expire_file(world.work(), world.line(old, "a"))[0] == "set"
+    (new,) = world.files()
+    assert rows(pg_database, "SELECT DISTINCT object FROM public.log_files") == [(new.key,)]
 
 
 def test_who_lost_the_unit_while_writing_again_replaces_nothing(
