@@ -137,7 +137,9 @@ def shred(home: Home, system: str, name: str, archive: Archive, organisation: st
 
 
 def _files_of(home: Home, system: str, name: str, organisation: str) -> list[FileRow]:
-    files = home.control.archive.files(system, name, states=("live", "stored", "superseded"))
+    """Those whose objects may still be there, whether or not readers see them."""
+    known = home.control.archive.files(system, name, states=("live", "stored", "superseded", "expired"))
+    files = [file for file in known if file.object_gone_at is None]
     groups = home.control.archive.groups([file.id for file in files])
     mine = {group.file_id for group in groups if group.organisation == organisation}
     return [file for file in files if file.id in mine]

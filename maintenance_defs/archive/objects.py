@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote as percent
 
+from maintenance_defs.archive.declared import find_store
 from maintenance_defs.control.archive import FileRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
@@ -36,11 +37,17 @@ class StoredObject:
 def open_archive_store(system: System, name: str, home: Home) -> ImmutableStore:
     """The declared store `name`, with the credentials that may write.
 
-    Raises EnvironmentMissing, StoreUnavailable; Refused("another_store") where its URL leads to another one now.
+    Raises EnvironmentMissing, StoreUnavailable; Refused("undeclared_store"), and Refused("another_store") where its URL
+    leads to another one now.
     """
-    store = open_immutable(name, system.stores[name], home.value)
+    store = open_immutable(name, find_store(system, name), home.value)
     refuse_another_store(system, name, store.reading, home)
     return store
+
+
+def stores_of(system: System, files: Iterable[FileRow], home: Home) -> dict[str, ImmutableStore]:
+    """Those that these files lie in, by name. Raises as open_archive_store."""
+    return {name: open_archive_store(system, name, home) for name in sorted({file.store for file in files})}
 
 
 def folder_of(path: str, label: str, month: str) -> str:

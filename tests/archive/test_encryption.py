@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from maintenance_defs.archive import encryption
+from maintenance_defs.archive.cache import cache_of
 from maintenance_defs.archive.encryption import FileEncryption, decryption_for, encryption_for, shred
+from maintenance_defs.archive.reading import get
 from maintenance_defs.archive.rows.kept import read_groups
 from maintenance_defs.archive.rows.loading import load
 from maintenance_defs.archive.rows.opened import KeptFile
@@ -108,6 +110,16 @@ def test_shredded_rows_are_unreadable_and_everybody_elses_are_not(world: LogWorl
     assert not local(world, file).exists()
 
 
+def test_what_was_read_of_shredded_files_lately_goes_with_their_key(world: LogWorld) -> None:  # G100
+    world.archived(400)
+    archive, mine, other = world.system.archives["logs"], of(world, "a"), of(world, "b")
+    assert get(world.system, "logs", world.home, value="job-4").read_all().num_rows == 20
+    assert get(world.system, "logs", world.home, value="job-1").read_all().num_rows == 20
+    assert cache_of(world.home, archive).files() == {mine.sha256, other.sha256}
+    shred(world.home, "app", "logs", archive, "a", "dpo", "request")
+    assert cache_of(world.home, archive).files() == {other.sha256}
+
+
 def test_a_shredded_file_cannot_be_written_again(world: LogWorld) -> None:  # G100: unknown means keep
     world.archived(400)
     file = of(world, "a")
@@ -128,6 +140,21 @@ def test_nothing_is_shredded_while_a_hold_may_cover_it(world: LogWorld, what: di
     with pytest.raises(Held, match="No key was destroyed"):
         shred(world.home, "app", "logs", world.system.archives["logs"], "a", "dpo", "request")
     assert len(world.read()) == 400
+
+
+@pytest.mark.parametrize("ended", ["superseded", "expired"])
+def test_a_held_object_of_a_file_that_ended_stays_readable(world: LogWorld, ended: str) -> None:  # V8
+    world.archived(400)
+    file = of(world, "a")
+    state = world.home.control.archive
+    state.end_files([file.id], ended, "a test")
+    world.hold(store="files", key=file.key)
+    archive = world.system.archives["logs"]
+    with pytest.raises(Held, match="No key was destroyed"):
+        shred(world.home, "app", "logs", archive, "a", "dpo", "request")
+    assert len(world.read(file)) == 100
+    state.mark_gone(file.id)  # there is nothing left to hold
+    assert shred(world.home, "app", "logs", archive, "a", "dpo", "request") == 1
 
 
 def test_an_archive_without_keys_cannot_be_shredded(tmp_path: Path, pg_database: str) -> None:

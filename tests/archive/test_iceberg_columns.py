@@ -171,6 +171,7 @@ def test_only_metadata_of_the_table_can_be_reached_through_it(made: LogWorld) ->
     (file,) = made.files()
     before = made.stored_keys()
     from maintenance_defs.archive.iceberg.catalogs import opened
+    from maintenance_defs.archive.iceberg.files import base_of
     from maintenance_defs.archive.reading.door import Door
 
     door = Door(made.system, "logs", made.home)
@@ -179,7 +180,7 @@ def test_only_metadata_of_the_table_can_be_reached_through_it(made: LogWorld) ->
         table: Any = ours.table()
         assert table.properties["gc.enabled"] == "false"
         for location in (
-            ours.place.of_file(file.key),
+            base_of(ours.place.store.reading) + file.key,
             f"{ours.place.location}/metadata/../../../{file.key}",
             f"{ours.place.location}/metadata/notes.txt",
             f"{ours.place.location}/data/a-name-that-is-longer.avro",

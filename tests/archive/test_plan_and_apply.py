@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.plans.planning import take_plan
+from maintenance_defs.archive.plans.survey import survey
 from maintenance_defs.archive.rows import export
 from maintenance_defs.archive.units import exporting
+from maintenance_defs.archive.units.exporting import catalogue_unit, unit_of
+from maintenance_defs.core.errors import Refused
 from maintenance_defs.databases.embedded import EmbeddedPostgres
 from tests.archive.life_world import AS_OF, LifeWorld
 from tests.archive.world import COLD, FILL, LogWorld
@@ -105,3 +110,19 @@ def test_no_month_leaves_a_table_that_somebody_else_drops_months_of(tmp_path: Pa
     assert "pg_partman drops or detaches partitions of public.logs after 3 months" in problem
     assert rows(pg_database, "SELECT count(*) FROM logs") == [(40,)]
     assert world.unit().state == "catalogued"
+
+
+def test_a_unit_of_another_database_is_not_exported_from_this_one(tmp_path: Path, pg_database: str) -> None:  # G103
+    """Where the address leads elsewhere since the unit was found."""
+    world = LogWorld(tmp_path, pg_database)
+    run(pg_database, FILL.format(rows=40))
+    work, state = world.work(COLD), world.home.control.archive
+    with archive_database(world.system, world.home).snapshot() as snapshot:
+        found = survey(snapshot, work.archive, count=False)
+    theirs = state.add_unit(replace(unit_of(work, found, found.spans[0]), id="theirs", source="another"))
+    state.take_unit(theirs.id, work.owner, 60)
+    with pytest.raises(Refused, match="belongs to another database") as refused:
+        catalogue_unit(work, theirs)
+    assert refused.value.reason == "another_database"
+    assert world.stored_keys() == []
+    assert state.unit(theirs.id).state == "planned"

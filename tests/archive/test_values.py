@@ -347,6 +347,22 @@ def test_a_row_that_changed_since_is_not_overwritten_by_a_restore(world: World) 
         restore_value(world.system, NAME, world.home, "j1")
 
 
+def test_a_restore_that_a_trigger_changes_leaves_the_row_as_it_was(world: World) -> None:  # V12
+    world.job("j1", result(1))
+    world.run()
+    slim = world.text("j1")
+    world.sql(
+        "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "NEW.result := NEW.result || '{\"touched\": true}'; RETURN NEW; END $$;"
+        "CREATE TRIGGER other BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION other()"
+    )
+    with pytest.raises(Refused, match="a trigger changed it") as refused:
+        restore_value(world.system, NAME, world.home, "j1")
+    assert refused.value.reason == "came_out_otherwise"
+    assert world.text("j1") == slim
+    assert world.states() == {"j1": "slimmed"}
+
+
 def test_a_missing_or_damaged_object_is_an_error_never_an_empty_answer(world: World) -> None:
     """H113: names the key."""
     world.job("j1", result(1))

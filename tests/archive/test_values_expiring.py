@@ -108,6 +108,9 @@ def test_another_database_expires_and_archives_nothing_of_this_one(world: World,
         assert fork.run(LATER) == {}
         assert fork.stays(LATER) == {"other_source": 2}  # its row, and the object
         assert fork.keys() == keys
+        with pytest.raises(Refused, match="archived from another database") as refused:
+            restore_value(fork.system, NAME, fork.home, "j1")
+        assert refused.value.reason == "other_source"
     finally:
         pg.drop_database("fork")
 

@@ -142,6 +142,26 @@ def test_a_row_whose_entries_cannot_be_written_fails_alone(world: World) -> None
     assert [row[0] for row in shots(world)] == ["found-j1-1", "found-j2-1"]
 
 
+def test_a_row_that_its_own_entries_set_going_again_keeps_its_value(world: World) -> None:
+    """Nothing of a job that is not finished any more leaves, and nothing is registered for it."""
+    world.job("j1", result(1, shots=1))
+    world.job("j2", result(2, shots=1))
+    world.sql(
+        "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "UPDATE jobs SET status = 'RUNNING' WHERE id = NEW.job_id; RETURN NULL; END $$;"
+        "CREATE TRIGGER again AFTER INSERT ON execution_screenshots FOR EACH ROW WHEN (NEW.job_id = 'j2')"
+        " EXECUTE FUNCTION again()"
+    )
+    before = world.texts()
+    _, items = world.survey()
+    done = world.act(items)
+    assert {id: one.outcome for id, one in done.items()} == {"j1": "set", "j2": "failed"}
+    assert "it is not finished any more" in str(done["j2"].detail)
+    assert world.text("j2") == before["j2"]
+    assert [row[0] for row in shots(world)] == ["found-j1-1"]
+    assert world.sql("SELECT status FROM jobs WHERE id = 'j2'") == [("COMPLETED",)]
+
+
 def test_other_checks_hold_the_row_as_ever(world: World) -> None:
     world.system = declared(register=REGISTER, holds=["screenshots_unregistered", "results_of_unknown_shape"])
     world.job("j1", result(1, shots=1))

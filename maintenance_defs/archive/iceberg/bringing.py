@@ -29,6 +29,7 @@ from pyiceberg.transforms import MonthTransform
 from maintenance_defs.archive.iceberg.catalogs import OWNER, SOURCE, Opened
 from maintenance_defs.archive.iceberg.choosing import Chosen, choose
 from maintenance_defs.archive.iceberg.columns import differs, evolve, iceberg_schema
+from maintenance_defs.archive.iceberg.files import base_of
 from maintenance_defs.archive.iceberg.standing import Standing
 from maintenance_defs.archive.reading.door import Door
 from maintenance_defs.archive.reading.stored import FileDamaged
@@ -140,7 +141,7 @@ def _keys(files: Iterable[FileRow]) -> tuple[str, ...]:
 def _look(door: Door, opened: Opened, table: Table) -> _Seen:
     named, foreign = _named(table)
     chosen = choose(door)
-    wanted = {opened.place.of_file(file.key): file for file in chosen.files}
+    wanted = {_location(door, file): file for file in chosen.files}
     seen = _Seen(table, chosen, named, foreign)
     for location, file in wanted.items():
         entry = named.get(location)
@@ -244,7 +245,7 @@ def _commit(door: Door, opened: Opened, seen: _Seen) -> None:
                 for one in seen.table.spec().fields:
                     spec.remove_field(one.name)
         if seen.missing or seen.extra:
-            entries = [_data_file(door, opened, change, file) for file in seen.missing]
+            entries = [_data_file(door, change, file) for file in seen.missing]
             with _Exactly(
                 Operation.OVERWRITE if seen.table.current_snapshot() else Operation.APPEND,
                 change, seen.table.io, branch=MAIN_BRANCH,
@@ -259,6 +260,11 @@ def _commit(door: Door, opened: Opened, seen: _Seen) -> None:
             ExpireSnapshots(change).by_ids(older).commit()
 
 
+def _location(door: Door, file: FileRow) -> str:
+    """In the store that it lies in, which need not be the one that is declared now."""
+    return base_of(door.store(file.store)) + file.key
+
+
 class _Exactly(_OverwriteFiles):
     """Leaves no trace of what it takes out: nobody reads the difference of two snapshots where there is only one."""
 
@@ -270,7 +276,7 @@ class _Exactly(_OverwriteFiles):
         return []
 
 
-def _data_file(door: Door, opened: Opened, change: Transaction, file: FileRow) -> DataFile:
+def _data_file(door: Door, change: Transaction, file: FileRow) -> DataFile:
     """Its footer is compared with the catalogue. Raises FileDamaged."""
     metadata = change.table_metadata
     statistics = data_file_statistics_from_parquet_metadata(
@@ -279,7 +285,7 @@ def _data_file(door: Door, opened: Opened, change: Transaction, file: FileRow) -
         parquet_column_mapping=parquet_path_to_id_mapping(metadata.schema()),
     )
     return DataFile.from_args(
-        content=DataFileContent.DATA, file_path=opened.place.of_file(file.key), file_format=FileFormat.PARQUET,
+        content=DataFileContent.DATA, file_path=_location(door, file), file_format=FileFormat.PARQUET,
         partition=statistics.partition(metadata.spec(), metadata.schema()), file_size_in_bytes=file.size_bytes,
         sort_order_id=None, spec_id=metadata.default_spec_id, equality_ids=None, key_metadata=None,
         **statistics.to_serialized_dict(),

@@ -29,7 +29,7 @@ _places: WeakValueDictionary[str, Place] = WeakValueDictionary()
 
 
 class Place:
-    """The folder of one table's metadata in a store, and how Spark and Trino call what is in the store.
+    """The folder of one table's metadata in a store, and how Spark and Trino call it.
 
     folder: 'iceberg/logs.execution_log/'. spool: a folder of this machine for what is on its way.
     """
@@ -43,10 +43,6 @@ class Place:
     @property
     def location(self) -> str:
         return self.base + self.folder.rstrip("/")
-
-    def of_file(self, key: str) -> str:
-        """The location of an archive file."""
-        return self.base + key
 
     def key(self, location: str) -> str:
         """Raises Refused for whatever is not metadata of this table."""

@@ -110,8 +110,11 @@ def remove_catalogue(connection: Connection, catalogue: Catalogue, ids: Iterable
     return sum(connection.exec_driver_sql(sql, {"ids": list(page)}).rowcount for page in _pages(ids))
 
 
-def count_catalogue(connection: Connection, catalogue: Catalogue, below: str) -> dict[str, int] | None:
-    """How many entries name each object whose key begins with `below`: what the column says -> entries.
+def count_catalogue(
+    connection: Connection, catalogue: Catalogue, below: str, elsewhere: Sequence[str]
+) -> dict[str, int] | None:
+    """How many entries name each object whose key begins with `below`, or is one of `elsewhere`: what the column says
+    -> entries.
 
     None where no column names the object. Raises Refused like `require_catalogue`.
     """
@@ -119,12 +122,13 @@ def count_catalogue(connection: Connection, catalogue: Catalogue, below: str) ->
     column = next((c for word in ("key", "url") for c, w in catalogue.columns.items() if w == word), None)
     if column is None:
         return None
-    begins = named_as(catalogue, below)
     sql = (
         f"SELECT CAST({quote(column)} AS text) AS named, count(*) AS entries FROM {_table(catalogue)} "
-        f"WHERE starts_with(CAST({quote(column)} AS text), %(begins)s) GROUP BY 1"
+        f"WHERE starts_with(CAST({quote(column)} AS text), %(begins)s) "
+        f"OR CAST({quote(column)} AS text) = ANY(CAST(%(names)s AS text[])) GROUP BY 1"
     )
-    return {row.named: row.entries for row in connection.exec_driver_sql(sql, {"begins": begins})}
+    said = {"begins": named_as(catalogue, below), "names": [named_as(catalogue, key) for key in elsewhere]}
+    return {row.named: row.entries for row in connection.exec_driver_sql(sql, said)}
 
 
 def named_as(catalogue: Catalogue, key: str) -> str:

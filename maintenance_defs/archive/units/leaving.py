@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection
 
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.objects import fetch, open_archive_store
+from maintenance_defs.archive.objects import fetch, stores_of
 from maintenance_defs.archive.plans.survey import Survey, counted, part_of, survey
 from maintenance_defs.archive.rows.columns import read_columns
 from maintenance_defs.archive.rows.digest import Fingerprint, fingerprint
@@ -181,11 +181,12 @@ def drop(work: Work, unit: UnitRow) -> UnitRow:
 
 def files_are_there(work: Work, unit: UnitRow) -> None:
     """Fetch every live file of the unit back and compare its bytes (C41). Raises naming the key that is not."""
-    store = open_archive_store(work.system, work.archive.store, work.home)
+    files = work.home.control.archive.files(work.system.name, work.name, unit_id=unit.id)
+    stores = stores_of(work.system, files, work.home)
     with TemporaryDirectory(prefix="archive-", dir=spool(work.home)) as folder:
-        for number, file in enumerate(work.home.control.archive.files(work.system.name, work.name, unit_id=unit.id)):
+        for number, file in enumerate(files):
             back = Path(folder) / f"{number}.parquet"
-            fetch(store.reading, file.key, back, file.sha256, size_bytes=file.size_bytes)
+            fetch(stores[file.store].reading, file.key, back, file.sha256, size_bytes=file.size_bytes)
             back.unlink()
 
 

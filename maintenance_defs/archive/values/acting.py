@@ -54,9 +54,10 @@ class ValueDone:
 
 @dataclass(frozen=True)
 class Going:
-    """A row whose value goes to `key`. before: what was recorded of it."""
+    """A row whose value goes to `key` of `store`. before: what was recorded of it."""
 
     row: Row
+    store: str
     key: str
     before: ValueRow | None
 
@@ -78,14 +79,17 @@ class Work:
     as_of: datetime
     folder: Path
     done: dict[str, ValueDone] = field(default_factory=dict)
+    stores: dict[str, ImmutableStore] = field(default_factory=dict)
 
     @cached_property
     def database(self) -> ArchiveDatabase:
         return archive_database(self.system, self.home, write=True)
 
-    @cached_property
-    def store(self) -> ImmutableStore:
-        return open_archive_store(self.system, self.archive.store, self.home)
+    def store(self, name: str) -> ImmutableStore:
+        """The declared one, or that which a value was archived into before. Opened once."""
+        if name not in self.stores:
+            self.stores[name] = open_archive_store(self.system, name, self.home)
+        return self.stores[name]
 
     def note(self, row_id: str, outcome: str, detail: str | None = None) -> None:
         self.done[row_id] = ValueDone(row_id, "archive", outcome, detail)
@@ -93,7 +97,7 @@ class Work:
     def hold(self, one: Going, covering: Covering) -> str | None:
         """The words of a hold on the row or its object."""
         found = covering.hold_on(
-            self.name, store=self.archive.store, key=one.key, table=self.archive.table, row_id=one.row.row_id
+            self.name, store=one.store, key=one.key, table=self.archive.table, row_id=one.row.row_id
         )
         return found.words() if found is not None else None
 
@@ -172,9 +176,9 @@ def _archive(work: Work, ids: Sequence[str]) -> None:
         stay = judge(row, before, archive, identity, work.as_of)
         if stay is None and row_id in checked:
             stay = Stay(CHECK, f"check {checked[row_id]} found it")
-        one = Going(row, place_of(archive, row_id, row.organisation), before)
+        one = Going(row, archive.store, place_of(archive, row_id, row.organisation), before)
         if before is not None and before.state != "planned":
-            one = replace(one, key=before.key)  # the very same value, which `judge` saw to
+            one = replace(one, store=before.store, key=before.key)  # the very same value, which `judge` saw to
         if stay is None and (hold := work.hold(one, covering)):
             stay = Stay(HELD, hold)
         if stay is None:
@@ -194,7 +198,7 @@ def _archive(work: Work, ids: Sequence[str]) -> None:
 def _planned(work: Work, one: Going, identity: str) -> ValueRow:
     row, now = one.row, datetime.now(UTC)
     return ValueRow(
-        work.system.name, work.name, row.row_id, identity, row.organisation, work.archive.store, one.key, row.digest, 0,
+        work.system.name, work.name, row.row_id, identity, row.organisation, one.store, one.key, row.digest, 0,
         row.size_bytes, row.dated_at, now, now,
     )  # fmt: skip
 
@@ -209,13 +213,13 @@ def _make_way(work: Work, going: dict[str, Going]) -> None:
         if before is None or before.state != "planned" or (before.sha256, before.key) == (one.row.digest, one.key):
             continue
         try:
-            load_value(work.store.reading, before, work.folder)
+            load_value(work.store(before.store).reading, before, work.folder)
         except ObjectDamaged as error:
             if error.reason != "missing":
                 work.note(row_id, "failed", f"{before.key} is taken by something else; the row keeps its value")
                 del going[row_id]
             continue
-        removed = work.store.remove(before.key)
+        removed = work.store(before.store).remove(before.key)
         if removed.lock is not None:
             work.note(row_id, "skipped_kept", f"an earlier value lies under its key, with {removed.lock.words()} on it")
             del going[row_id]
@@ -224,9 +228,9 @@ def _make_way(work: Work, going: dict[str, Going]) -> None:
 def _store(work: Work, going: dict[str, Going]) -> dict[str, int]:
     """Row id -> bytes of its object; rows that failed are noted, and gone from `going`."""
 
-    def store(one: Going) -> int | MaintenanceError:
+    def store(one: Going, place: ImmutableStore) -> int | MaintenanceError:
         try:
-            return store_value(work.store, one.key, (one.row.text or "").encode(), work.folder)
+            return store_value(place, one.key, (one.row.text or "").encode(), work.folder)
         except StoreUnavailable as error:
             if error.transient:
                 raise
@@ -235,7 +239,7 @@ def _store(work: Work, going: dict[str, Going]) -> dict[str, int]:
             return error
 
     with ThreadPoolExecutor(AT_ONCE, "storing") as threads:
-        futures = {row_id: threads.submit(store, one) for row_id, one in going.items()}
+        futures = {row_id: threads.submit(store, one, work.store(one.store)) for row_id, one in going.items()}
         try:
             results = {row_id: future.result() for row_id, future in futures.items()}
         except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
@@ -21,13 +21,16 @@ from maintenance_defs.stores.immutable import ImmutableStore, Lock
 AT_ONCE = 8  # objects that are asked for or removed
 
 Said = tuple[str, str | None]  # outcome, detail
+Opened = Callable[[str], ImmutableStore]  # of a store's name
 
 
 def expire(
     system: System, name: str, archive: ColumnArchive, home: Home, row_ids: Sequence[str], as_of: datetime,
-    database: ArchiveDatabase, store: ImmutableStore,
+    database: ArchiveDatabase, opened: Opened,
 ) -> dict[str, Said]:  # fmt: skip
     """Row id -> outcome. What is due is asked again; the slim value stays in the row.
+
+    opened: the store of a value, which is not always the one that is declared for new ones.
 
     Raises SourceUnavailable, and StoreUnavailable (transient); the next call goes on where this one ended.
     """
@@ -50,8 +53,9 @@ def expire(
             said[row_id] = ("skipped_held" if stay.why == HELD else "skipped_kept", stay.words)
         else:
             going.append(one)
+    stores = {name: opened(name) for name in sorted({one.store for one in going})}
     with ThreadPoolExecutor(AT_ONCE, "expiring") as threads:
-        locks = dict(zip(going, threads.map(lambda one: store.lock(one.key), going), strict=True))
+        locks = dict(zip(going, threads.map(lambda one: stores[one.store].lock(one.key), going), strict=True))
         said |= {one.row_id: _waits(one, lock) for one, lock in locks.items() if lock is not None}
         going = [one for one in going if locks[one] is None]
         state.mark_values(system.name, name, [one.row_id for one in going], "expiring")
@@ -59,7 +63,7 @@ def expire(
             ids = [entry_id(file_id(system.name, one.store, one.key), one.row_id) for one in going]
             with database.transaction() as connection:
                 remove_catalogue(connection, archive.catalogue, ids)
-        gone, silent = _remove(going, store, threads, said)
+        gone, silent = _remove(going, stores, threads, said)
     state.mark_values(system.name, name, gone, "expired")
     if silent is not None:
         raise silent
@@ -67,12 +71,12 @@ def expire(
 
 
 def _remove(
-    going: Sequence[ValueRow], store: ImmutableStore, threads: ThreadPoolExecutor, said: dict[str, Said]
+    going: Sequence[ValueRow], stores: Mapping[str, ImmutableStore], threads: ThreadPoolExecutor, said: dict[str, Said]
 ) -> tuple[list[str], StoreUnavailable | None]:
     """The rows whose objects are gone; and the error of a store that does not answer, after which nothing is begun."""
     gone: list[str] = []
     silent: StoreUnavailable | None = None
-    for one, result in {one: threads.submit(store.remove, one.key) for one in going}.items():
+    for one, result in {one: threads.submit(stores[one.store].remove, one.key) for one in going}.items():
         try:
             if silent is not None and result.cancel():
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from maintenance_defs.archive.declared import find_store
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.values.blobs import load_value, spool
 from maintenance_defs.archive.values.registering import unregister
@@ -44,7 +45,7 @@ def get_value(system: System, name: str, home: Home, row_id: str) -> bytes:
     if known.state in ("expiring", "expired"):
         raise Refused("expired", f"the value of row {row_id} expired at {instant(known.changed_at)} and was deleted.")
     with spool(home) as folder:
-        return load_value(open_store(known.store, system.stores[known.store], home.value), known, folder)
+        return load_value(open_store(known.store, find_store(system, known.store), home.value), known, folder)
 
 
 def restore_value(system: System, name: str, home: Home, row_id: str) -> ValueRow:

@@ -36,7 +36,8 @@ def agreement(system: System, name: str, home: Home) -> Iterator[Sign]:
     archive = find_archive(system, name)
     state = home.control.archive
     known = state.files(system.name, name, states=("stored", "live", "superseded", "expired"))
-    yield _store(system, archive.store, archive.path.split("{")[0], known, home)
+    below = archive.path.split("{")[0]
+    yield _stores(system, archive.store, below, known, home)
     if archive.catalogue is None:
         yield Sign("catalogue_agrees", numbers={"entries": 0})
         return
@@ -44,11 +45,22 @@ def agreement(system: System, name: str, home: Home) -> Iterator[Sign]:
     sizes = state.index_sizes(system.name, name) if archive.lookup is not None else None
     live = [file for file in known if file.state == "live"]
     with archive_database(system, home).snapshot() as snapshot:
-        named = count_catalogue(snapshot.connection, archive.catalogue, archive.path.split("{")[0])
+        elsewhere = [file.key for file in live if not file.key.startswith(below)]
+        named = count_catalogue(snapshot.connection, archive.catalogue, below, elsewhere)
     yield _catalogue(archive.catalogue, live, left, sizes, named)
 
 
-def _store(system: System, store: str, below: str, known: list[FileRow], home: Home) -> Sign:
+def _stores(system: System, store: str, below: str, known: list[FileRow], home: Home) -> Sign:
+    """Of the declared store, and of those in which files lie that were archived under another declaration."""
+    found = [_store(system, store, below, [file for file in known if file.store == store], home)]
+    for other in sorted({file.store for file in known} - {store}):
+        found.append(_store(system, other, None, [file for file in known if file.store == other], home))
+    sums = {name: sum(int(sign.numbers.get(name, 0)) for sign in found) for name in ("files", "wrong", "strangers")}
+    problems = tuple(problem for sign in found for problem in sign.problems)
+    return Sign("store_agrees", problems, {**found[0].numbers, **sums}, severe=any(sign.severe for sign in found))
+
+
+def _store(system: System, store: str, below: str | None, known: list[FileRow], home: Home) -> Sign:
     inventory = home.control.latest(system.name, "inventory", store, verdict="complete")
     if inventory is None or inventory.uri is None:
         what = f"store {store} has not been listed yet, so nothing is known. Run: maintain reconcile {system.name}."
@@ -57,21 +69,22 @@ def _store(system: System, store: str, below: str, known: list[FileRow], home: H
     return store_agrees(known, below, _listed(path), inventory.started_at)
 
 
-def store_agrees(known: list[FileRow], below: str, listed: Iterable[Mapping[str, Any]], began: datetime) -> Sign:
+def store_agrees(known: list[FileRow], below: str | None, listed: Iterable[Mapping[str, Any]], began: datetime) -> Sign:
     """Do the files of our catalogue and a listing of their store agree?
 
-    known: every file that was ever stored. below: the archive's own folder. listed: key and size_bytes of objects, in
-    any order, those of other folders too. began: when the listing did; what happened later counts for nothing.
+    known: every file that was ever stored there. below: the archive's own folder, in which nothing else should be;
+    None where it has none there any more. listed: key and size_bytes of objects, in any order, those of other folders
+    too. began: when the listing did; what happened later counts for nothing.
     """
     expected = {file.key: file for file in known}
     wrong: list[str] = []
     strangers: list[str] = []
     number = 0
     for row in listed:
-        if not row["key"].startswith(below):
-            continue
         file = expected.pop(row["key"], None)
         if file is None:  # what an export stores is announced before
+            if below is None or not row["key"].startswith(below):
+                continue
             number += 1
             strangers += [row["key"]] if number <= TOLD else []
         elif file.state == "live" and row["size_bytes"] not in (None, file.size_bytes):

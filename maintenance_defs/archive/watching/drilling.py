@@ -78,11 +78,11 @@ def archive_drill(
 def _look(work: Work, unit: UnitRow, files: Sequence[FileRow], done: Drilled) -> None:
     """Every byte by its hash, every value by the digest that was proven when the file was written."""
     state = work.home.control.archive
-    store = open_archive_store(work.system, work.archive.store, work.home)
     with TemporaryDirectory(prefix="drill-", dir=spool(work.home)) as folder:
         for number, file in enumerate(files):
             back = Path(folder) / f"{number}.parquet"
             try:
+                store = open_archive_store(work.system, file.store, work.home)
                 fetch(store.reading, file.key, back, file.sha256, size_bytes=file.size_bytes)
                 found = read_groups(back, encryption=decryption_for(work.home, work.archive, file))
                 known = {group.organisation: (group.rows, group.high, group.low) for group in state.groups([file.id])}
