@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote as percent
 
 from maintenance_defs.control.archive import FileRow
 from maintenance_defs.control.home import Home
-from maintenance_defs.core.declaration import System
+from maintenance_defs.core.declaration import Store, System
 from maintenance_defs.core.errors import MaintenanceError, ObjectDamaged, Refused, StoreUnavailable
 from maintenance_defs.reconcile.listed_store import refuse_another_store
 from maintenance_defs.stores.base import ObjectStore
@@ -38,9 +39,25 @@ def open_archive_store(system: System, name: str, home: Home) -> ImmutableStore:
 
     Raises EnvironmentMissing, StoreUnavailable; Refused("another_store") where its URL leads to another one now.
     """
-    store = open_immutable(name, system.stores[name], home.value)
+    store = open_immutable(name, declared_store(system, name), home.value)
     refuse_another_store(system, name, store.reading, home)
     return store
+
+
+def archive_stores(system: System, home: Home) -> Callable[[str], ImmutableStore]:
+    """Gives each store by its name, opened once: a file lies where it was put, whatever is declared since."""
+    return cache(lambda name: open_archive_store(system, name, home))
+
+
+def declared_store(system: System, name: str) -> Store:
+    """Raises Refused("no_store") where files lie in a store that was taken out of the declaration."""
+    if name not in system.stores:
+        raise Refused(
+            "no_store",
+            f"files of archives lie in store {name!r}, which {system.name} does not declare any more. Nothing was "
+            f"read or changed; declare it again under stores.",
+        )
+    return system.stores[name]
 
 
 def folder_of(path: str, label: str, month: str) -> str:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from maintenance_defs.archive.cache import cache_of
 from maintenance_defs.archive.encryption import decryption_for
+from maintenance_defs.archive.objects import declared_store
 from maintenance_defs.archive.reading.shapes import Field, file_fields
 from maintenance_defs.archive.reading.stored import Reads, StoredFile
 from maintenance_defs.control.archive import FileRow
@@ -68,7 +69,7 @@ class Door:
 
     def store(self, name: str) -> ObjectStore:
         if name not in self._stores:
-            self._stores[name] = open_store(name, self.system.stores[name], self.home.value)
+            self._stores[name] = open_store(name, declared_store(self.system, name), self.home.value)
         return self._stores[name]
 
     def _decryption(self, file: FileRow) -> pq.FileDecryptionProperties | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
+from maintenance_defs.archive.objects import declared_store
 from maintenance_defs.archive.reading.stored import FileDamaged
 from maintenance_defs.control.archive import FileRow, file_id
 from maintenance_defs.control.home import Home
@@ -75,7 +76,7 @@ class ArchiveFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
     def _store(self, file: FileRow) -> ObjectStore:
         at = (file.system, file.store)
         if at not in self._stores:
-            declared = self._systems[file.system].stores[file.store]
+            declared = declared_store(self._systems[file.system], file.store)
             self._stores[at] = open_store(file.store, declared, self._home.value)
         return self._stores[at]
 

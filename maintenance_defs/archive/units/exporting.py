@@ -29,7 +29,7 @@ from maintenance_defs.archive.objects import (
     open_archive_store,
     put_once,
 )
-from maintenance_defs.archive.plans.periods import Periods
+from maintenance_defs.archive.plans.periods import Periods, told_whose
 from maintenance_defs.archive.plans.survey import Span, Survey, part_of, survey
 from maintenance_defs.archive.reading.door import Door
 from maintenance_defs.archive.rows.digest import GroupStat, fingerprint, source_groups
@@ -137,7 +137,7 @@ def catalogue_unit(work: Work, unit: UnitRow) -> UnitRow:
             unit, work.owner, files, _groups(files, proofs), rows=marks.rows, fingerprint=marks.total,
             schema_version=version, row_ids=row_ids,
             groups=[{"organisation": o, "rows": g.rows, "kept": o in scopes} for o, g in sorted(groups.items())],
-            evidence=unit.evidence | {"seconds": seconds},
+            evidence=unit.evidence | {"seconds": seconds, **told_whose(work.archive)},
         )  # fmt: skip
         state.advance(unit.id, work.owner, "verified")
         indexes = [(file.id, Path(folder) / f"index-{n}.parquet") for n, file in enumerate(files)]
