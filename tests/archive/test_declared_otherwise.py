@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from maintenance_defs.archive.gate import run_archive
 from maintenance_defs.archive.reading import get
+from maintenance_defs.archive.reading.views import open_views
 from maintenance_defs.archive.units.expiring import expire_file
 from maintenance_defs.archive.units.leaving import drop
 from maintenance_defs.archive.units.returning import restore
@@ -22,6 +24,7 @@ from tests.support.postgres import execute as run
 
 BY_ORG = {"organisation": {"column": "org"}, "keep_for": {"c": "forever"}}
 BY_JOB = {"organisation": {"column": "job"}, "keep_for": {"job-1": "forever"}}
+SWAPPED = (("line", "other"), ("job", "line"), ("other", "job"))
 OF_NOBODY = {"organisation": None, "keep_by": None}
 
 
@@ -136,3 +139,46 @@ def test_a_store_that_is_not_declared_any_more_is_asked_for_by_name(tmp_path: Pa
         get(world.system, "logs", world.home, value="job-5").read_all()
     with pytest.raises(Refused, match="'files', which app does not declare"):
         restore(world.work(), world.units())
+
+
+def all_rows(world: LogWorld) -> int:
+    with open_views(world.home, [world.system], hot=True) as views:
+        return int(views.con.execute("SELECT count(*) FROM app.logs_all").fetchall()[0][0])
+
+
+def test_rows_of_a_table_that_was_made_anew_are_read_once(tmp_path: Path, pg_database: str) -> None:
+    """D66: the old months hang on the table that was renamed, and a copy of their rows is in the new one."""
+    world = LogWorld(tmp_path, pg_database)
+    run(pg_database, FILL.format(rows=400))
+    run_archive(world.system, "logs", world.home, run_id="test", as_of=COLD)
+    run(
+        pg_database,
+        "ALTER TABLE logs RENAME TO logs_old",
+        "CREATE TABLE logs (LIKE logs_old INCLUDING ALL) PARTITION BY RANGE (at)",
+        "CREATE TABLE logs_new PARTITION OF logs FOR VALUES FROM ('2024-01-01Z') TO ('2024-02-01Z')",
+        "INSERT INTO logs SELECT * FROM logs_old",
+    )
+    assert all_rows(world) == 400
+    assert get(world.system, "logs", world.home, value="job-5").read_all().num_rows == 20
+
+
+def test_columns_that_were_renamed_since_the_export_are_exported_again(tmp_path: Path, pg_database: str) -> None:
+    """V2: two that changed their names with each other have the same text as before."""
+    world = LogWorld(tmp_path, pg_database)
+    declare(world, lookup=None)
+    run(pg_database, FILL.format(rows=400))
+    run_archive(world.system, "logs", world.home, run_id="test", as_of=COLD)
+    run(pg_database, *(f"ALTER TABLE logs RENAME {one} TO {other}" for one, other in SWAPPED))
+    assert world.apply(COLD).state == "done"
+    assert {row["line"] for row in world.read()} == {f"job-{n}" for n in range(20)}
+
+
+def test_a_detached_month_is_exported_again_though_its_table_has_other_columns(
+    tmp_path: Path, pg_database: str
+) -> None:
+    world = waits(tmp_path, pg_database)
+    run(pg_database, "ALTER TABLE logs ADD COLUMN more int", "ALTER TABLE logs DROP COLUMN facts")
+    declare(world, **BY_JOB)
+    assert dropped(world) == "removed"
+    assert {row["facts"] for row in world.read()} == {f'{{"n": {n}}}' for n in range(400)}
+    assert all_rows(world) == 400

@@ -32,6 +32,7 @@ from maintenance_defs.archive.objects import (
 from maintenance_defs.archive.plans.periods import Periods, told_whose
 from maintenance_defs.archive.plans.survey import Span, Survey, part_of, survey
 from maintenance_defs.archive.reading.door import Door
+from maintenance_defs.archive.rows.columns import read_columns
 from maintenance_defs.archive.rows.digest import GroupStat, fingerprint, source_groups
 from maintenance_defs.archive.rows.export import Exported, export
 from maintenance_defs.archive.rows.indexing import read_index, write_index
@@ -179,7 +180,9 @@ def look(work: Work, unit: UnitRow, snapshot: PostgresSnapshot) -> tuple[Survey,
     mine = replace(whole, lower=unit.lower, upper=unit.upper)
     parked = find_parked(snapshot.connection, unit.id)
     if parked is not None:
-        return found, replace(mine, oid=parked.oid, schema=parked.schema, name=parked.name)
+        # The table may have other columns by now than the month that left it.
+        as_it_left = replace(found, columns=read_columns(snapshot, parked.oid))
+        return as_it_left, replace(mine, oid=parked.oid, schema=parked.schema, name=parked.name)
     if unit.left_at is not None and unit.method == "rows":
         raise Refused("left", f"rows of {unit.words()} have left their table already. Nothing was archived.")
     places = {span.part.oid: span.part for span in found.spans} | {whole.oid: whole}

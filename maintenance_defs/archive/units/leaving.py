@@ -26,6 +26,7 @@ from maintenance_defs.archive.rows.row_ids import not_among, read_row_ids, write
 from maintenance_defs.archive.units.exporting import Work, again, look, partition_of, scopes_of, spool
 from maintenance_defs.archive.units.registering import register_unit
 from maintenance_defs.archive.units.replacing import write_again
+from maintenance_defs.archive.units.versions import catalogued
 from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.control.retention import Covering, Hold
 from maintenance_defs.core.errors import Refused
@@ -270,12 +271,14 @@ def _take_back(work: Work, database: ArchiveDatabase, unit: UnitRow, found: Surv
 
 
 def _unchanged(work: Work, unit: UnitRow) -> UnitRow:
-    """The unit once its rows are what was exported; exported again as often as it takes, a few times."""
+    """The unit once its rows and columns are what was exported; exported again as often as it takes, a few times."""
+    state = work.home.control.archive
     for _ in range(TRIES):
         with archive_database(work.system, work.home).snapshot() as snapshot:
-            _, part = look(work, unit, snapshot)
-            now = fingerprint(snapshot, part, read_columns(snapshot, part.oid))
-        if (now.rows, now.total) == (unit.rows, unit.fingerprint):
+            found, part = look(work, unit, snapshot)
+            now = fingerprint(snapshot, part, found.columns)
+        columns = state.schema_version(work.system.name, work.name, catalogued(part, found.columns))
+        if (now.rows, now.total, columns) == (unit.rows, unit.fingerprint, unit.schema_version):
             return _agreed(unit)
         unit = again(work, unit)
         register_unit(work, unit)
