@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote as percent
 
@@ -45,9 +46,12 @@ def open_archive_store(system: System, name: str, home: Home) -> ImmutableStore:
     return store
 
 
-def stores_of(system: System, files: Iterable[FileRow], home: Home) -> dict[str, ImmutableStore]:
-    """Those that these files lie in, by name. Raises as open_archive_store."""
-    return {name: open_archive_store(system, name, home) for name in sorted({file.store for file in files})}
+def archive_stores(system: System, home: Home) -> Callable[[str], ImmutableStore]:
+    """Gives each store by its name, opened once: a file lies where it was put, whatever is declared since.
+
+    What it gives raises as open_archive_store.
+    """
+    return cache(lambda name: open_archive_store(system, name, home))
 
 
 def folder_of(path: str, label: str, month: str) -> str:

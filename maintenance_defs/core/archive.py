@@ -66,6 +66,12 @@ class Organisation(Declared):
             raise ValueError("table and by belong together: {table: public.jobs, by: {job_id: id}, column: org_id}")
         return self
 
+    @property
+    def words(self) -> str:
+        """`org`; `public.jobs.org_id by job_id = id`."""
+        on = ", ".join(f"{ours} = {theirs}" for ours, theirs in self.by.items())
+        return f"{self.table}.{self.column} by {on}" if self.table else self.column
+
 
 class KeepBy(Declared):
     """How long each organisation's rows are kept, said in the database: whole days; NULL inherits."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from maintenance_defs.archive.declared import find_archive
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.plans.periods import Periods
+from maintenance_defs.archive.plans.periods import Periods, period_of
 from maintenance_defs.archive.plans.survey import Survey, survey
 from maintenance_defs.archive.units.copies import Copy, find_copies
 from maintenance_defs.control.archive import FileRow, Group, UnitRow
@@ -201,7 +201,8 @@ def _next(
     if unit.state == "removed" and held:
         if periods is None:
             return "expire", None, None
-        ages = [(age, group.organisation) for group in held if (age := periods.of(group.organisation)) is not None]
+        whose = {group.organisation: period_of(unit, archive, group.organisation) for group in held}
+        ages = [(age, who) for who, known in whose.items() if (age := periods.of(known)) is not None]
         if ages:
             age, who = min(ages)
             return "expire", unit.upper + age, who if len(held) > 1 else None

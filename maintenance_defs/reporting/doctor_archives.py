@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from maintenance_defs.archive.watching.agreement import AGREEMENT, store_agrees
+from maintenance_defs.archive.declared import find_store
+from maintenance_defs.archive.watching.agreement import AGREEMENT, by_store, store_agrees, together
 from maintenance_defs.archive.watching.health import PUBLISHED, PUBLISHED_WORDS, SIGNS, Sign, published, signs
+from maintenance_defs.control.archive import FileRow
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.errors import MaintenanceError
@@ -56,11 +58,16 @@ def _store(system: System, name: str, home: Home) -> Sign:
     archive = system.archives[name]
     began = home.control.now()
     known = home.control.archive.files(system.name, name, states=("stored", "live", "superseded", "expired"))
-    below = archive.path.split("{")[0]  # no other archive's do (check_archives)
-    store = open_store(archive.store, system.stores[archive.store], home.value)
 
-    def listed() -> Iterator[dict[str, Any]]:
-        for batch in store.list(**({"after": below, "until": below + LAST} if below else {})):
-            yield from batch.select(["key", "size_bytes"]).to_pylist()
+    def agrees(name: str, below: str | None, files: list[FileRow]) -> Sign:
+        store = open_store(name, find_store(system, name), home.value)
+        keys = sorted([file.key for file in files] + ([] if below is None else [below]))
+        first, last = (keys[0][: keys[0].rfind("/") + 1], keys[-1]) if keys else ("", "")
 
-    return store_agrees(known, below, listed(), began)
+        def listed() -> Iterator[dict[str, Any]]:
+            for batch in store.list(**({"after": first, "until": last + LAST} if first else {})):
+                yield from batch.select(["key", "size_bytes"]).to_pylist()
+
+        return store_agrees(files, below, listed(), began)
+
+    return together(agrees(*part) for part in by_store(archive, known))

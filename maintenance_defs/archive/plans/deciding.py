@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from maintenance_defs.archive.plans.periods import Periods
+from maintenance_defs.archive.plans.periods import Periods, period_of
 from maintenance_defs.archive.plans.survey import Span, Survey
 from maintenance_defs.control.archive import FileRow, UnitRow
 from maintenance_defs.control.home import Home
@@ -149,7 +149,7 @@ def _decide_file(
     groups = home.control.archive.groups([file.id])
     due = []
     for group in groups:
-        before = periods.expired_before(group.organisation, as_of)
+        before = periods.expired_before(period_of(unit, archive, group.organisation), as_of)
         if before is not None and unit.upper <= before:
             due.append(group)
     if not due or unit.left_at is None:
@@ -164,7 +164,8 @@ def _decide_file(
     lines.begin()
     for group in due:
         share = round(file.size_bytes * group.rows / file.rows) if file.rows else file.size_bytes
+        reason = f"older than {periods.words(period_of(unit, archive, group.organisation))}"
         lines.add(
-            "expire_file", said, group.organisation, group.rows, f"older than {periods.words(group.organisation)}",
+            "expire_file", said, group.organisation, group.rows, reason,
             unit_id=unit.id, file_id=file.id, key=file.key, size_bytes=share,
         )  # fmt: skip

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.core.archive import FOREVER, PHI_FLOOR, UNKNOWN, Archive, ColumnArchive, parse_keep
 from maintenance_defs.core.errors import SourceUnavailable
 from maintenance_defs.core.quantities import format_duration
@@ -64,6 +65,22 @@ class Periods:
     def _longest(self) -> timedelta | None:
         ages = [self.default, *self.own.values()]
         return None if any(age is None for age in ages) else max(age for age in (*ages, self.floor) if age is not None)
+
+
+def told_whose(archive: Archive) -> dict[str, Any]:
+    """What a unit remembers at its export: from where its rows' organisations were taken."""
+    return {"organisation": archive.organisation.words if archive.organisation else None}
+
+
+def told_otherwise(unit: UnitRow, archive: Archive) -> bool:
+    """Whether the unit was exported while `organisation` was declared otherwise: its names may be anybody's now."""
+    now = told_whose(archive)
+    return bool({**now, **unit.evidence}["organisation"] != now["organisation"])
+
+
+def period_of(unit: UnitRow, archive: Archive, organisation: str) -> str:
+    """For whom to look up how long these rows of the unit are kept: nobody's, the longest, where it is not known."""
+    return UNKNOWN if told_otherwise(unit, archive) else organisation
 
 
 def read_periods(snapshot: PostgresSnapshot, archive: Archive | ColumnArchive) -> Periods:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from maintenance_defs.archive.plans.periods import told_otherwise
 from maintenance_defs.archive.reading.door import Door
 from maintenance_defs.archive.reading.hot import Hot, join_of
 from maintenance_defs.archive.reading.places import Moved, Place, again, bounds, looking
@@ -132,7 +133,16 @@ class _Question:
         control = self.door.home.control.archive
         by_file: dict[str, tuple[FileRow, list[IndexRow]]] = {}
         for file, entry in control.find_value(self.door.system.name, self.door.name, text):
-            if file.unit_id in place.left and self.organisation in (None, entry.organisation):
+            if file.unit_id not in place.left:
+                continue
+            if self.organisation is not None and told_otherwise(place.left[file.unit_id], self.door.archive):
+                raise Refused(
+                    "organisation_changed",
+                    f"{place.left[file.unit_id].words()} was archived while `organisation` was declared otherwise: "
+                    f"which of its rows are of {self.organisation!r} is not known. No answer was given; ask without an "
+                    f"organisation.",
+                )
+            if self.organisation in (None, entry.organisation):
                 by_file.setdefault(file.id, (file, []))[1].append(entry)
         for file, entries in by_file.values():
             try:

@@ -47,7 +47,8 @@ SELECT u.oid, EXISTS (SELECT FROM pg_partition_ancestors(CAST(CAST(u.oid AS oid)
   FROM unnest(CAST(:oids AS int8[])) AS u (oid)
 """
 NAMES = """
-SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name
+SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name,
+       EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhparent <> CAST(:parent AS oid)) AS elsewhere
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.oid = ANY (CAST(:oids AS oid[]))
 """
@@ -167,10 +168,12 @@ def looking(system: System, name: str, home: Home) -> Iterator[Place]:
         ours = [unit for unit in units if unit.method == "partition" and unit.source == snapshot.evidence.identity]
         partitions = _attached(snapshot, oid, [unit.relation_oid for unit in ours])
         left, strays = _judged(home, units, snapshot.evidence.identity, partitions)
-        named = snapshot.small(NAMES, {"oids": sorted(strays)}) if strays else []
-        names = {row["oid"]: f"{quote(row['schema'])}.{quote(row['name'])}" for row in named}
+        named = snapshot.small(NAMES, {"oids": sorted(strays), "parent": oid}) if strays else []
+        # Attached to another table, as after a table was made anew under its name: its rows are that one's.
+        names = {row["oid"]: f"{quote(row['schema'])}.{quote(row['name'])}" for row in named if not row["elsewhere"]}
         # Dropped by hand, with nothing recorded: all that is left of its rows is the archive.
-        left |= {unit.id: unit for oid, unit in strays.items() if oid not in names}
+        there = {row["oid"] for row in named}
+        left |= {unit.id: unit for oid, unit in strays.items() if oid not in there}
         key = archive.id or tuple(row["name"] for row in snapshot.small(KEY, {"oid": oid}))
         yield Place(
             snapshot, oid, read_columns(snapshot, oid), key, (table, *(names[oid] for oid in sorted(names))), left,

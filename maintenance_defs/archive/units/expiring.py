@@ -18,6 +18,7 @@ from maintenance_defs.archive.cache import forget
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.holding import Holding, held_rows
 from maintenance_defs.archive.objects import open_archive_store
+from maintenance_defs.archive.plans.periods import period_of
 from maintenance_defs.archive.plans.survey import Survey, survey
 from maintenance_defs.archive.units.exporting import Work
 from maintenance_defs.archive.units.registering import announce_unit
@@ -98,7 +99,7 @@ def _expire(
 
 
 def _is_over(work: Work, unit: UnitRow, found: Survey, group: Group) -> bool:
-    before = found.periods.expired_before(group.organisation, work.as_of)
+    before = found.periods.expired_before(period_of(unit, work.archive, group.organisation), work.as_of)
     return before is not None and unit.upper <= before
 
 

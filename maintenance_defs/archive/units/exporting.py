@@ -29,9 +29,10 @@ from maintenance_defs.archive.objects import (
     open_archive_store,
     put_once,
 )
-from maintenance_defs.archive.plans.periods import Periods
+from maintenance_defs.archive.plans.periods import Periods, told_whose
 from maintenance_defs.archive.plans.survey import Span, Survey, part_of, survey
 from maintenance_defs.archive.reading.door import Door
+from maintenance_defs.archive.rows.columns import read_columns
 from maintenance_defs.archive.rows.digest import GroupStat, fingerprint, source_groups
 from maintenance_defs.archive.rows.export import Exported, export
 from maintenance_defs.archive.rows.indexing import read_index, write_index
@@ -137,7 +138,7 @@ def catalogue_unit(work: Work, unit: UnitRow) -> UnitRow:
             unit, work.owner, files, _groups(files, proofs), rows=marks.rows, fingerprint=marks.total,
             schema_version=version, row_ids=row_ids,
             groups=[{"organisation": o, "rows": g.rows, "kept": o in scopes} for o, g in sorted(groups.items())],
-            evidence=unit.evidence | {"seconds": seconds},
+            evidence=unit.evidence | {"seconds": seconds, **told_whose(work.archive)},
         )  # fmt: skip
         state.advance(unit.id, work.owner, "verified")
         indexes = [(file.id, Path(folder) / f"index-{n}.parquet") for n, file in enumerate(files)]
@@ -179,7 +180,9 @@ def look(work: Work, unit: UnitRow, snapshot: PostgresSnapshot) -> tuple[Survey,
     mine = replace(whole, lower=unit.lower, upper=unit.upper)
     parked = find_parked(snapshot.connection, unit.id)
     if parked is not None:
-        return found, replace(mine, oid=parked.oid, schema=parked.schema, name=parked.name)
+        # The table may have other columns by now than the month that left it.
+        as_it_left = replace(found, columns=read_columns(snapshot, parked.oid))
+        return as_it_left, replace(mine, oid=parked.oid, schema=parked.schema, name=parked.name)
     if unit.left_at is not None and unit.method == "rows":
         raise Refused("left", f"rows of {unit.words()} have left their table already. Nothing was archived.")
     places = {span.part.oid: span.part for span in found.spans} | {whole.oid: whole}

@@ -8,6 +8,7 @@ Source: S4-45; archive_design 4 and 5; archive hazards A1-A6, C41, D51-D69, F78-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,22 +16,24 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import Connection
 
 from maintenance_defs.archive.doors import archive_database
-from maintenance_defs.archive.objects import fetch, stores_of
-from maintenance_defs.archive.plans.survey import Survey, counted, part_of, survey
+from maintenance_defs.archive.objects import archive_stores, fetch
+from maintenance_defs.archive.plans.periods import told_otherwise
+from maintenance_defs.archive.plans.survey import Survey, counted, survey
 from maintenance_defs.archive.rows.columns import read_columns
 from maintenance_defs.archive.rows.digest import Fingerprint, fingerprint
-from maintenance_defs.archive.rows.part import Part
+from maintenance_defs.archive.rows.part import Part, within
 from maintenance_defs.archive.rows.row_ids import not_among, read_row_ids, write_kept
 from maintenance_defs.archive.units.exporting import Work, again, look, partition_of, scopes_of, spool
 from maintenance_defs.archive.units.registering import register_unit
 from maintenance_defs.archive.units.replacing import write_again
+from maintenance_defs.archive.units.versions import catalogued
 from maintenance_defs.control.archive import UnitRow
 from maintenance_defs.control.retention import Covering, Hold
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.core.quantities import count
 from maintenance_defs.databases.archiving import ArchiveDatabase
 from maintenance_defs.databases.partitions.catalog import read_partitioned
-from maintenance_defs.databases.partitions.deleting import delete_rows
+from maintenance_defs.databases.partitions.deleting import delete_rows, refuse_deleting
 from maintenance_defs.databases.partitions.detaching import detach, repair
 from maintenance_defs.databases.partitions.making import open_late_lane
 from maintenance_defs.databases.partitions.parking import Parked, park
@@ -38,6 +41,10 @@ from maintenance_defs.databases.partitions.preflight import preflight
 from maintenance_defs.databases.partitions.removing import drop_parked
 from maintenance_defs.databases.partitions.sql import ask
 
+RELATION = """
+SELECT ARRAY[n.nspname::text, c.relname::text] AS name, c.relispartition AS attached
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = CAST(%(oid)s AS oid)
+"""
 TRIES = 3  # exports of a unit that keeps changing, in one run; the next run goes on
 
 
@@ -63,14 +70,16 @@ def _agreed(unit: UnitRow) -> UnitRow:
 
 def _current(work: Work, unit: UnitRow) -> UnitRow:
     """The unit, exported again unless what would go without a copy is what may: nobody's time became longer since, and
-    every row is still the same organisation's (V8). Raises Refused("held") where a hold covers any of its rows."""
+    every row is still the same organisation's, told in the same way (V8). Raises Refused("held") where a hold covers
+    any of its rows."""
     for _ in range(TRIES):
         holds = work.home.control.retention.holds(work.system.name)
         if hold := Covering(holds).hold_on(work.name, table=work.archive.table, row_id=unit.label):
             raise _held(unit, hold.words())
-        if unit.state == "removing" or not (_uncopied(unit) or _row_holds(holds)):
+        otherwise = told_otherwise(unit, work.archive)
+        if unit.state == "removing" or not (otherwise or _uncopied(unit) or _row_holds(holds)):
             return unit
-        if _may_go(work, unit, holds):
+        if _may_go(work, unit, holds) and not otherwise:
             return unit
         unit = again(work, unit)
         register_unit(work, unit)
@@ -128,9 +137,27 @@ def go_on(work: Work, unit: UnitRow) -> None:
     repair(database, work.archive.table)
     with database.transaction() as connection:
         attached = read_partitioned(connection, work.archive.table).by_oid(partition.oid)
-        there = ask(connection, "SELECT FROM pg_class WHERE oid = CAST(%(oid)s AS oid)", oid=partition.oid)
+        there = ask(connection, RELATION, oid=partition.oid)
+        if attached is None and there and not there[0]["attached"]:
+            schema, name = there[0]["name"]
+            _refuse_others(connection, Part(partition.oid, schema, name, work.archive.time, None, None), unit)
     if attached is None and there:
         _park(work, database, unit)
+
+
+def _refuse_others(connection: Connection, part: Part, unit: UnitRow) -> None:
+    """A table that somebody else detached takes rows of any time, and the archive has those of the month alone (V1).
+
+    part: of the table, with no bounds.
+    """
+    mine = within(replace(part, lower=unit.lower, upper=unit.upper), read_columns(connection, part.oid))
+    others = ask(connection, f"SELECT count(*) AS rows FROM {part.sql} t WHERE ({mine}) IS NOT TRUE")
+    if number := others[0]["rows"]:
+        raise Refused(
+            "others",
+            f"{part} was detached from {unit.table} and holds {count(number, 'row')} outside of {unit.label}, written "
+            f"since. The table was kept, for they are in no file: move them where they belong, and run again.",
+        )
 
 
 def _detach(work: Work, database: ArchiveDatabase, unit: UnitRow) -> UnitRow:
@@ -182,23 +209,24 @@ def drop(work: Work, unit: UnitRow) -> UnitRow:
 def files_are_there(work: Work, unit: UnitRow) -> None:
     """Fetch every live file of the unit back and compare its bytes (C41). Raises naming the key that is not."""
     files = work.home.control.archive.files(work.system.name, work.name, unit_id=unit.id)
-    stores = stores_of(work.system, files, work.home)
+    stores = archive_stores(work.system, work.home)
     with TemporaryDirectory(prefix="archive-", dir=spool(work.home)) as folder:
         for number, file in enumerate(files):
             back = Path(folder) / f"{number}.parquet"
-            fetch(stores[file.store].reading, file.key, back, file.sha256, size_bytes=file.size_bytes)
+            fetch(stores(file.store).reading, file.key, back, file.sha256, size_bytes=file.size_bytes)
             back.unlink()
 
 
 def _delete(work: Work, database: ArchiveDatabase, unit: UnitRow) -> UnitRow:
     state, again_at_work = work.home.control.archive, unit.state == "removing"
+    with database.snapshot() as snapshot:
+        found = survey(snapshot, work.archive, count=False)
     if not again_at_work:
+        # From `removing` on readers tell by the key what has left: without one they would see each row twice.
+        refuse_deleting(database, unit.relation, found.key, work.archive.time, unit.lower, unit.upper)
         unit = _unchanged(work, unit)
         unit = state.advance(unit.id, work.owner, "removing", left_at=work.home.control.now())
     files_are_there(work, unit)
-    with database.snapshot() as snapshot:
-        found = survey(snapshot, work.archive, count=False)
-        whole = part_of(work.archive, found.table)
     known = _row_holds(work.home.control.retention.holds(work.system.name))
     longer = scopes_of(work.archive, found.periods, dict.fromkeys(_uncopied(unit)), unit.upper, work.as_of)
     spared = bool(_uncopied(unit)) and (bool(longer) or (again_at_work and bool(known)))
@@ -212,7 +240,7 @@ def _delete(work: Work, database: ArchiveDatabase, unit: UnitRow) -> UnitRow:
 
     done = delete_rows(
         database, unit.relation, found.key, read_row_ids(work.home, unit.row_ids, uncopied=not spared),
-        unit_id=unit.id, time_column=whole.time_column, lower=unit.lower, upper=unit.upper, actor=work.owner,
+        unit_id=unit.id, time_column=work.archive.time, lower=unit.lower, upper=unit.upper, actor=work.owner,
         before_batch=nothing_new_is_held,
         progress=lambda _: state.renew_unit(unit.id, work.owner, work.lease_seconds),
     )  # fmt: skip
@@ -244,12 +272,14 @@ def _take_back(work: Work, database: ArchiveDatabase, unit: UnitRow, found: Surv
 
 
 def _unchanged(work: Work, unit: UnitRow) -> UnitRow:
-    """The unit once its rows are what was exported; exported again as often as it takes, a few times."""
+    """The unit once its rows and columns are what was exported; exported again as often as it takes, a few times."""
+    state = work.home.control.archive
     for _ in range(TRIES):
         with archive_database(work.system, work.home).snapshot() as snapshot:
-            _, part = look(work, unit, snapshot)
-            now = fingerprint(snapshot, part, read_columns(snapshot, part.oid))
-        if (now.rows, now.total) == (unit.rows, unit.fingerprint):
+            found, part = look(work, unit, snapshot)
+            now = fingerprint(snapshot, part, found.columns)
+        columns = state.schema_version(work.system.name, work.name, catalogued(part, found.columns))
+        if (now.rows, now.total, columns) == (unit.rows, unit.fingerprint, unit.schema_version):
             return _agreed(unit)
         unit = again(work, unit)
         register_unit(work, unit)
@@ -257,8 +287,9 @@ def _unchanged(work: Work, unit: UnitRow) -> UnitRow:
 
 
 def _contents(work: Work, unit: UnitRow, connection: Connection, parked: Parked) -> Fingerprint:
-    mine = Part(parked.oid, parked.schema, parked.name, work.archive.time, unit.lower, unit.upper)
-    return fingerprint(connection, mine, read_columns(connection, parked.oid))
+    whole = Part(parked.oid, parked.schema, parked.name, work.archive.time, None, None)
+    _refuse_others(connection, whole, unit)
+    return fingerprint(connection, whole, read_columns(connection, parked.oid))
 
 
 def _keeps_changing(unit: UnitRow) -> Refused:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.encryption import FileEncryption, decryption_for
 from maintenance_defs.archive.iceberg import keep_up
-from maintenance_defs.archive.objects import fetch, stores_of
+from maintenance_defs.archive.objects import archive_stores, fetch
 from maintenance_defs.archive.rows.columns import columns_of, read_columns
 from maintenance_defs.archive.rows.loading import load
 from maintenance_defs.archive.rows.opened import KeptFile
@@ -104,7 +104,7 @@ def restore(
         )
     if len({file.schema_version for file in files}) > 1:
         raise Refused("other_columns", "the table was changed between two parts of this month; restore each by itself.")
-    stores = stores_of(work.system, files, work.home)
+    stores = archive_stores(work.system, work.home)
     name = table or f"{archive.table.rpartition('.')[2]}_{units[0].label.replace('-', '_')}"
     database = archive_database(work.system, work.home, write=True)
     with TemporaryDirectory(prefix="restore-", dir=spool(work.home)) as folder:
@@ -114,7 +114,7 @@ def restore(
             path = Path(folder) / f"{number}.parquet"
             key = decryption_for(work.home, archive, file)
             keys |= {} if key is None else {path: key}
-            fetch(stores[file.store].reading, file.key, path, file.sha256, size_bytes=file.size_bytes)
+            fetch(stores(file.store).reading, file.key, path, file.sha256, size_bytes=file.size_bytes)
             paths.append(path)
         with database.transaction() as connection:
             if not ask(connection, "SELECT 1 FROM pg_namespace WHERE nspname = %(schema)s", schema=schema):

@@ -19,7 +19,7 @@ from maintenance_defs.archive.units.cataloguing import count_catalogue, named_as
 from maintenance_defs.archive.watching.health import Sign
 from maintenance_defs.control.archive import FileRow
 from maintenance_defs.control.home import Home
-from maintenance_defs.core.archive import Catalogue
+from maintenance_defs.core.archive import Archive, Catalogue
 from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import count
 from maintenance_defs.reconcile.inventory import FILE
@@ -37,7 +37,7 @@ def agreement(system: System, name: str, home: Home) -> Iterator[Sign]:
     state = home.control.archive
     known = state.files(system.name, name, states=("stored", "live", "superseded", "expired"))
     below = archive.path.split("{")[0]
-    yield _stores(system, archive.store, below, known, home)
+    yield together(_store(system, *part, home) for part in by_store(archive, known))
     if archive.catalogue is None:
         yield Sign("catalogue_agrees", numbers={"entries": 0})
         return
@@ -50,14 +50,23 @@ def agreement(system: System, name: str, home: Home) -> Iterator[Sign]:
     yield _catalogue(archive.catalogue, live, left, sizes, named)
 
 
-def _stores(system: System, store: str, below: str, known: list[FileRow], home: Home) -> Sign:
-    """Of the declared store, and of those in which files lie that were archived under another declaration."""
-    found = [_store(system, store, below, [file for file in known if file.store == store], home)]
-    for other in sorted({file.store for file in known} - {store}):
-        found.append(_store(system, other, None, [file for file in known if file.store == other], home))
-    sums = {name: sum(int(sign.numbers.get(name, 0)) for sign in found) for name in ("files", "wrong", "strangers")}
-    problems = tuple(problem for sign in found for problem in sign.problems)
-    return Sign("store_agrees", problems, {**found[0].numbers, **sums}, severe=any(sign.severe for sign in found))
+def by_store(archive: Archive, known: list[FileRow]) -> Iterator[tuple[str, str | None, list[FileRow]]]:
+    """(store, the archive's own folder there, files): what was stored before a change of `store` lies where it was."""
+    for store in sorted({archive.store, *(file.store for file in known)}):
+        below = archive.path.split("{")[0] if store == archive.store else None
+        yield store, below, [file for file in known if file.store == store]
+
+
+def together(signs: Iterable[Sign]) -> Sign:
+    """One sign of what several stores say."""
+    each = list(signs)
+    numbers = dict(each[0].numbers)
+    for sign in each[1:]:
+        for name, number in sign.numbers.items():
+            before = numbers.get(name)
+            numbers[name] = before + number if isinstance(before, int) and isinstance(number, int) else number
+    problems = tuple(problem for sign in each for problem in sign.problems)
+    return Sign(each[0].name, problems, numbers, severe=any(sign.severe for sign in each))
 
 
 def _store(system: System, store: str, below: str | None, known: list[FileRow], home: Home) -> Sign:
@@ -72,9 +81,9 @@ def _store(system: System, store: str, below: str | None, known: list[FileRow], 
 def store_agrees(known: list[FileRow], below: str | None, listed: Iterable[Mapping[str, Any]], began: datetime) -> Sign:
     """Do the files of our catalogue and a listing of their store agree?
 
-    known: every file that was ever stored there. below: the archive's own folder, in which nothing else should be;
-    None where it has none there any more. listed: key and size_bytes of objects, in any order, those of other folders
-    too. began: when the listing did; what happened later counts for nothing.
+    known: every file that was ever stored here. below: the archive's own folder, where all is to be known; None where
+    it has none here any more. listed: key and size_bytes of objects, in any order, those of other folders too. began:
+    when the listing did; what happened later counts for nothing.
     """
     expected = {file.key: file for file in known}
     wrong: list[str] = []
@@ -82,10 +91,10 @@ def store_agrees(known: list[FileRow], below: str | None, listed: Iterable[Mappi
     number = 0
     for row in listed:
         file = expected.pop(row["key"], None)
-        if file is None:  # what an export stores is announced before
+        if file is None:
             if below is None or not row["key"].startswith(below):
                 continue
-            number += 1
+            number += 1  # what an export stores is announced before
             strangers += [row["key"]] if number <= TOLD else []
         elif file.state == "live" and row["size_bytes"] not in (None, file.size_bytes):
             wrong.append(f"{file.key} has {row['size_bytes']:,} bytes, {file.size_bytes:,} were archived.")

@@ -16,7 +16,7 @@ from typing import Any
 
 from maintenance_defs.archive.declared import find_archive
 from maintenance_defs.archive.encryption import decryption_for
-from maintenance_defs.archive.objects import fetch, open_archive_store
+from maintenance_defs.archive.objects import archive_stores, fetch
 from maintenance_defs.archive.rows.kept import read_groups
 from maintenance_defs.archive.units.exporting import Work, spool
 from maintenance_defs.archive.units.returning import Restored, drill
@@ -78,12 +78,12 @@ def archive_drill(
 def _look(work: Work, unit: UnitRow, files: Sequence[FileRow], done: Drilled) -> None:
     """Every byte by its hash, every value by the digest that was proven when the file was written."""
     state = work.home.control.archive
+    stores = archive_stores(work.system, work.home)
     with TemporaryDirectory(prefix="drill-", dir=spool(work.home)) as folder:
         for number, file in enumerate(files):
             back = Path(folder) / f"{number}.parquet"
             try:
-                store = open_archive_store(work.system, file.store, work.home)
-                fetch(store.reading, file.key, back, file.sha256, size_bytes=file.size_bytes)
+                fetch(stores(file.store).reading, file.key, back, file.sha256, size_bytes=file.size_bytes)
                 found = read_groups(back, encryption=decryption_for(work.home, work.archive, file))
                 known = {group.organisation: (group.rows, group.high, group.low) for group in state.groups([file.id])}
                 if {who: (group.rows, group.hi, group.lo) for who, group in found.items()} != known:

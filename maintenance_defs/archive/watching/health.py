@@ -19,6 +19,7 @@ from maintenance_defs.core.declaration import System
 from maintenance_defs.core.quantities import format_duration, format_instant
 from maintenance_defs.databases.partitions.ahead import gaps, next_month
 from maintenance_defs.databases.partitions.catalog import PartitionedTable, PlainTable, read_table
+from maintenance_defs.databases.partitions.ours import left_here
 from maintenance_defs.databases.postgres import PostgresSnapshot
 from maintenance_defs.databases.statements import quote
 
@@ -54,10 +55,11 @@ def signs(system: System, name: str, home: Home, as_of: datetime) -> Iterator[Si
     with archive_database(system, home).snapshot() as snapshot:
         table = read_table(snapshot.connection, archive.table)
         oldest = _oldest(snapshot, archive, table)
+        left = left_here(snapshot.connection, str(table))
     yield _hot_age(system, name, archive, oldest, as_of)
     yield _pending(system, name, table)
     yield _ahead(system, archive, table, as_of)
-    yield _stopped(system, name, home)
+    yield _stopped(system, name, home, left)
 
 
 def _oldest(snapshot: PostgresSnapshot, archive: Archive, table: PlainTable) -> datetime | None:
@@ -117,10 +119,24 @@ def _ahead(system: System, archive: Archive, table: PlainTable | PartitionedTabl
     return Sign("months_ahead", tuple(said), numbers, severe=soon and table.default is None)
 
 
-def _stopped(system: System, name: str, home: Home) -> Sign:
-    stopped = [unit for unit in home.control.archive.units(system.name, name) if unit.message]
+def _stopped(system: System, name: str, home: Home, left: Mapping[str, datetime | None]) -> Sign:
+    units = home.control.archive.units(system.name)
+    stopped = [unit for unit in units if unit.archive == name and unit.message]
     said = [f"{u.words()} stopped at {u.state}: {u.message} {how_to_retry(system, name, u.label)}." for u in stopped]
-    return Sign("nothing_stopped", tuple(said), {"stopped": len(stopped)})
+    table = system.archives[name].table
+    named = {unit.id: unit.archive for unit in units}
+    unknown = sorted(f"{lower:%Y-%m}" if lower else "?" for id, lower in left.items() if id not in named)
+    if unknown:
+        said.append(
+            f"{', '.join(unknown)} left {table}, and this control database does not know it: nobody reads these rows. "
+            f"Bring the control database back from a newer backup; the files are kept."
+        )
+    said += [
+        f"rows of {table} left it for archive {other}, which is not declared any more: nobody reads them. Declare it "
+        f"by that name again."
+        for other in sorted({named[id] for id in left if id in named} - system.archives.keys())
+    ]
+    return Sign("nothing_stopped", tuple(said), {"stopped": len(stopped), "unknown": len(unknown)})
 
 
 def published(system: System, name: str, home: Home) -> Sign:

@@ -107,7 +107,7 @@ def delete_rows(
     with database.transaction() as connection:
         ensure_ours(connection)
         doomed = prepare(connection, table, key_columns, time_column, lower, upper)
-        _refuse_side_effects(connection, doomed, cascades_allowed, triggers_allowed)
+        _refuse_side_effects(connection, doomed, cascades_allowed=cascades_allowed, triggers_allowed=triggers_allowed)
         if cascades_allowed:
             guards = tuple(one for one in doomed.guards if one.on_delete not in CASCADES)
             doomed = Doomed(doomed.table, doomed.keys, doomed.span, guards)
@@ -138,6 +138,20 @@ def delete_rows(
     with database.transaction() as connection:
         _record(connection, doomed, unit_id, actor, lower, upper, 0, seen, act="all rows seen")
     return Deleted(total, seen - total)
+
+
+def refuse_deleting(
+    database: ArchiveDatabase,
+    table: str,
+    key_columns: Sequence[str],
+    time_column: str,
+    lower: datetime | None,
+    upper: datetime | None,
+) -> None:
+    """Raises Refused where delete_rows would before its first batch: no_key, cascades, triggers, … Changes nothing."""
+    with database.transaction() as connection:
+        doomed = prepare(connection, table, key_columns, time_column, lower, upper)
+        _refuse_side_effects(connection, doomed, cascades_allowed=False, triggers_allowed=False)
 
 
 def prepare(

@@ -54,6 +54,20 @@ END $$
 )
 
 
+READABLE = """
+SELECT count(*) = 2 AS readable FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = 'maintenance_archive' AND c.relname IN ('parked', 'ledger')
+   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+"""
+LEFT_HERE = """
+SELECT unit_id, lower FROM maintenance_archive.parked WHERE concat(table_schema, '.', table_name) = %(table)s
+ UNION
+SELECT unit_id, lower FROM maintenance_archive.ledger
+ WHERE act IN ('dropped', 'rows deleted') AND (relation = %(table)s OR right(relation, length(%(table)s) + 4) =
+       concat(' of ', CAST(%(table)s AS text)))
+"""
+
+
 @dataclass(frozen=True)
 class Removal:
     """What the ledger says about a unit that is gone from the source."""
@@ -101,6 +115,16 @@ def was_removed(connection: Connection, unit_id: str) -> Removal | None:
         unit=unit_id,
     )
     return Removal(**found[0]) if found else None
+
+
+def left_here(connection: Connection, table: str) -> dict[str, datetime | None]:
+    """Units whose rows left this table, and the lower bound of each; none where the role may not read of them.
+
+    table: with its schema. Rows that left a DEFAULT or an open partition one by one are not among them.
+    """
+    if not ask(connection, READABLE)[0]["readable"]:
+        return {}
+    return {row["unit_id"]: row["lower"] for row in ask(connection, LEFT_HERE, table=table)}
 
 
 def _complete(connection: Connection) -> bool:
