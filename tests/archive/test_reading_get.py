@@ -151,6 +151,15 @@ def test_caches_drop_what_ended_here_and_elsewhere(world: World) -> None:  # V11
     assert not list(folder.glob("??/*"))
 
 
+def test_what_is_kept_in_memory_alone_is_dropped_too(world: World) -> None:  # V11, V13
+    phi = world.system.archives["execution_log"].model_copy(update={"class_": "phi"})
+    kept = cache.cache_of(world.home, phi)
+    kept.put("0" * 64, "footer", b"of a file that ends")
+    kept.put("1" * 64, "footer", b"of another")
+    cache.forget(world.home, ["0" * 64])
+    assert kept.files() == {"1" * 64}
+
+
 def test_time_and_organisation_narrow_the_answer(world: World) -> None:
     world.remove("2025-10")
     world.execute("INSERT INTO jobs VALUES ('job-0005', NULL)")
