@@ -270,6 +270,8 @@ def test_metadata_that_nobody_needs_goes_an_hour_later_and_nothing_else_does(
     before = objects(made)
     published(made)
     assert not list(folder.glob("left-*"))
+    named = [Path(one.metadata_file.removeprefix("file://")) for one in loaded(made).metadata.metadata_log]
+    assert named and all(path.exists() for path in named)
     assert (folder / "notes.txt").exists()
     assert (made.objects / "iceberg" / "other.avro").exists()
     assert objects(made) == before

@@ -109,9 +109,12 @@ def test_a_store_that_is_not_declared_any_more_is_named(tmp_path: Path, pg_datab
 
 def test_an_iceberg_table_names_files_where_they_are(tmp_path: Path, pg_database: str) -> None:
     catalog = {"ICEBERG_CATALOG": f"sqlite:///{tmp_path / 'iceberg.db'}"}
-    world = made(tmp_path, pg_database, catalog)
+    world = made(tmp_path, pg_database, catalog, iceberg=ICEBERG | {"table": "lake.before"})
     world.archived(40)
     move(world)
+    with pytest.raises(Refused, match="Nothing was done") as refused:  # its own metadata lies in the old store
+        published(world)
+    assert refused.value.reason == "not_metadata"
     now = world.system.archives["logs"].model_copy(update={"iceberg": Iceberg.model_validate(ICEBERG)})
     world.system = world.system.model_copy(update={"archives": {"logs": now}})
     assert published(world).well

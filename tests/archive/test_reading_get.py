@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from maintenance_defs.archive import cache
 from maintenance_defs.archive.reading import FileDamaged, door, get, sorting
+from maintenance_defs.archive.reading.places import Moved, looking
 from maintenance_defs.core.errors import Refused, StoreUnavailable
 from maintenance_defs.databases.postgres import PostgresDatabase
 from maintenance_defs.stores.base import ObjectStore
@@ -149,6 +151,15 @@ def test_caches_drop_what_ended_here_and_elsewhere(world: World) -> None:  # V11
     assert not list(folder.glob("??/*"))
 
 
+def test_what_is_kept_in_memory_alone_is_dropped_too(world: World) -> None:  # V11, V13
+    phi = world.system.archives["execution_log"].model_copy(update={"class_": "phi"})
+    kept = cache.cache_of(world.home, phi)
+    kept.put("0" * 64, "footer", b"of a file that ends")
+    kept.put("1" * 64, "footer", b"of another")
+    cache.forget(world.home, ["0" * 64])
+    assert kept.files() == {"1" * 64}
+
+
 def test_time_and_organisation_narrow_the_answer(world: World) -> None:
     world.remove("2025-10")
     world.execute("INSERT INTO jobs VALUES ('job-0005', NULL)")
@@ -235,6 +246,20 @@ def test_a_partition_dropped_by_hand_is_read_from_the_archive(world: World) -> N
     world.catalogue("2025-10")
     world.execute(f"DROP TABLE {partition('2025-10')}")
     assert rows(world) == expected
+
+
+def test_an_answer_during_which_a_partition_came_or_went_is_begun_anew(world: World) -> None:  # V6
+    world.remove("2024-11")
+    with looking(world.system, "execution_log", world.home) as place:
+        nobody = [[None] * len(place.key)]
+        assert place.hot(nobody) == set()
+        assert list(place.stream("t.*", "false")) == []
+        assert place.partitions
+        before = replace(place, partitions={oid: not there for oid, there in place.partitions.items()})
+        with pytest.raises(Moved):
+            before.hot(nobody)
+        with pytest.raises(Moved):
+            before.stream("t.*", "false")
 
 
 def test_another_database_does_not_know_the_partitions_of_the_source(world: World) -> None:  # G103

@@ -52,7 +52,8 @@ class Place:
             raise Refused(
                 "not_metadata",
                 f"{location} is not below {own}, where the metadata of this Iceberg table is; nothing else is read or "
-                f"changed for it. Nothing was done. A catalogue that chooses locations by itself cannot be used.",
+                f"changed for it. Nothing was done. A catalogue that chooses locations by itself cannot be used, nor "
+                f"a table from before the archive's store or the table's path was changed: declare another name.",
             )
         return self.folder + "metadata/" + name
 
