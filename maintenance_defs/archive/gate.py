@@ -21,7 +21,7 @@ from maintenance_defs.archive.declared import find_any, find_archive
 from maintenance_defs.archive.doors import archive_database
 from maintenance_defs.archive.iceberg import keep_up
 from maintenance_defs.archive.plans.periods import read_periods
-from maintenance_defs.archive.plans.recording import by_unit, read_items
+from maintenance_defs.archive.plans.recording import by_unit, is_shorter, read_items
 from maintenance_defs.archive.plans.survey import Place, Survey, survey
 from maintenance_defs.archive.units.expiring import expire_file, sweep
 from maintenance_defs.archive.units.exporting import LEFT, Work, catalogue_unit, unit_of
@@ -365,12 +365,20 @@ def _keep_up(work: Work) -> None:
 
 
 def _remember_periods(work: Work, archive: AnyArchive, items: Sequence[Line]) -> None:
-    """How long each organisation's rows are kept now: what is shorter later is noticed (G91)."""
+    """How long each organisation's rows are kept now: what is shorter later is noticed (G91). Who agreed to no expiry
+    of an organisation's rows did not agree to its shorter time either: then the longer one is remembered on."""
     with archive_database(work.system, work.home).snapshot() as snapshot:
         periods = read_periods(snapshot, archive)
+    state = work.home.control.archive
+    before = state.keeps(work.system.name, work.name)
     known = {line["organisation"] for line in items if line["organisation"]} | set(periods.own)
-    keeps = {organisation: periods.words(organisation) for organisation in sorted(known)}
-    work.home.control.archive.remember_keeps(work.system.name, work.name, keeps)
+    agreed = {line["organisation"] for line in items if line["act"].startswith("expire")}
+    keeps = {
+        organisation: periods.words(organisation)
+        for organisation in sorted(known)
+        if organisation in agreed or not is_shorter(before.get(organisation), periods.of(organisation))
+    }
+    state.remember_keeps(work.system.name, work.name, keeps)
 
 
 @contextmanager

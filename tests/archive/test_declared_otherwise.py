@@ -19,7 +19,7 @@ from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import Archive
 from maintenance_defs.core.errors import Refused
 from maintenance_defs.reporting.doctor_archives import examine_archives
-from tests.archive.world import COLD, FILL, MUCH_LATER, LogWorld
+from tests.archive.world import COLD, FILL, LATER, MUCH_LATER, LogWorld
 from tests.support.postgres import execute as run
 
 BY_ORG = {"organisation": {"column": "org"}, "keep_for": {"c": "forever"}}
@@ -182,3 +182,21 @@ def test_a_detached_month_is_exported_again_though_its_table_has_other_columns(
     assert dropped(world) == "removed"
     assert {row["facts"] for row in world.read()} == {f'{{"n": {n}}}' for n in range(400)}
     assert all_rows(world) == 400
+
+
+def test_months_that_are_indexed_by_another_column_are_looked_through(tmp_path: Path, pg_database: str) -> None:
+    world = LogWorld(tmp_path, pg_database)
+    world.archived(400)
+
+    def found(value: str, **asked: str) -> int:
+        return get(world.system, "logs", world.home, value=value, **asked).read_all().num_rows
+
+    declare(world, lookup="line")
+    assert found("line 5 of patient Żółć") == 1
+    assert found("line 5 of patient Żółć", organisation="b") == 1
+    assert found("line 5 of patient Żółć", organisation="c") == 0
+    assert found("job-5") == 0
+    assert world.apply(LATER).state == "done"  # written again, without org a
+    assert (found("line 4 of patient Żółć"), found("line 5 of patient Żółć")) == (0, 1)
+    declare(world, lookup="job")
+    assert found("job-5") == 20

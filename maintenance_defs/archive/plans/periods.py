@@ -67,20 +67,21 @@ class Periods:
         return None if any(age is None for age in ages) else max(age for age in (*ages, self.floor) if age is not None)
 
 
-def told_whose(archive: Archive) -> dict[str, Any]:
-    """What a unit remembers at its export: from where its rows' organisations were taken."""
-    return {"organisation": archive.organisation.words if archive.organisation else None}
+def told(archive: Archive) -> dict[str, Any]:
+    """What a unit remembers of its export: from where its rows' organisations were taken, and what is indexed."""
+    whose = archive.organisation.words if archive.organisation else None
+    return {"organisation": whose, "lookup": archive.lookup}
 
 
-def told_otherwise(unit: UnitRow, archive: Archive) -> bool:
-    """Whether the unit was exported while `organisation` was declared otherwise: its names may be anybody's now."""
-    now = told_whose(archive)
-    return bool({**now, **unit.evidence}["organisation"] != now["organisation"])
+def told_otherwise(unit: UnitRow, archive: Archive, *names: str) -> bool:
+    """Whether one of these, or of all that `told` says, was declared otherwise when the unit was exported."""
+    now = told(archive)
+    return any(unit.evidence.get(name, now[name]) != now[name] for name in names or now)
 
 
 def period_of(unit: UnitRow, archive: Archive, organisation: str) -> str:
     """For whom to look up how long these rows of the unit are kept: nobody's, the longest, where it is not known."""
-    return UNKNOWN if told_otherwise(unit, archive) else organisation
+    return UNKNOWN if told_otherwise(unit, archive, "organisation") else organisation
 
 
 def read_periods(snapshot: PostgresSnapshot, archive: Archive | ColumnArchive) -> Periods:

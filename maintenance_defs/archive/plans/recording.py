@@ -9,7 +9,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +137,15 @@ def shortened(system: System, name: str, home: Home, lines: Lines, periods: Peri
     found = []
     for organisation in sorted({line["organisation"] for line in lines.items if line["act"].startswith("expire")}):
         before, now = remembered.get(organisation), periods.of(organisation)
-        if before is None or now is None:
-            continue
-        once = parse_keep(before)
-        if once is None or once > now:
+        if now is not None and is_shorter(before, now):
             found.append(f"{organisation}: kept {before} before, now {format_duration(now)}")
     return found
+
+
+def is_shorter(before: str | None, now: timedelta | None) -> bool:
+    """Whether rows were to be kept longer before. before: as remembered; None where nothing was."""
+    once = None if before is None else parse_keep(before)
+    return before is not None and now is not None and (once is None or once > now)
 
 
 def facts_of(

@@ -131,19 +131,15 @@ class _Question:
 
     def _archived(self, place: Place, form: Shape, text: str, got: Got, sorter: Sorter) -> None:
         control = self.door.home.control.archive
-        by_file: dict[str, tuple[FileRow, list[IndexRow]]] = {}
+        # None: not indexed by this column, and read whole.
+        by_file: dict[str, tuple[FileRow, list[IndexRow] | None]] = {
+            file.id: (file, None) for file in self._indexed_otherwise(place)
+        }
         for file, entry in control.find_value(self.door.system.name, self.door.name, text):
-            if file.unit_id not in place.left:
-                continue
-            if self.organisation is not None and told_otherwise(place.left[file.unit_id], self.door.archive):
-                raise Refused(
-                    "organisation_changed",
-                    f"{place.left[file.unit_id].words()} was archived while `organisation` was declared otherwise: "
-                    f"which of its rows are of {self.organisation!r} is not known. No answer was given; ask without an "
-                    f"organisation.",
-                )
-            if self.organisation in (None, entry.organisation):
-                by_file.setdefault(file.id, (file, []))[1].append(entry)
+            if file.unit_id in place.left and self.organisation in (None, self._owner(place, file, entry)):
+                entries = by_file.setdefault(file.id, (file, []))[1]
+                if entries is not None:
+                    entries.append(entry)
         for file, entries in by_file.values():
             try:
                 found = self._of_file(file, entries, text)
@@ -161,10 +157,39 @@ class _Question:
         if ended:  # it may have been cached after expiry had looked (V11)
             self.door.cache.forget(ended)
 
-    def _of_file(self, file: FileRow, entries: Sequence[IndexRow], text: str) -> pa.Table:
-        """The value's rows in one file. Raises FileDamaged unless it holds as many as the catalogue says."""
+    def _indexed_otherwise(self, place: Place) -> list[FileRow]:
+        """Files of months that were archived while another column was declared as `lookup`."""
+        door = self.door
+        units = {unit.id for unit in place.left.values() if told_otherwise(unit, door.archive, "lookup")}
+        if not units:
+            return []
+        files = [file for file in door.home.control.archive.files(door.system.name, door.name) if file.unit_id in units]
+        known = {number for number, fields in door.fields().items() if self.lookup in {one.name for one in fields}}
+        found = [file for file in door.readable(files)[0] if file.schema_version in known]
+        for file in found:
+            self._owner(place, file, None)
+        return found
+
+    def _owner(self, place: Place, file: FileRow, entry: IndexRow | None) -> str | None:
+        """Whose rows an entry is of. Raises Refused where one organisation is asked for and its month knows others."""
+        unit = place.left[file.unit_id]
+        if self.organisation is not None and told_otherwise(unit, self.door.archive, "organisation"):
+            raise Refused(
+                "organisation_changed",
+                f"{unit.words()} was archived while `organisation` was declared otherwise: which of its rows are of "
+                f"{self.organisation!r} is not known. No answer was given; ask without an organisation.",
+            )
+        return None if entry is None else entry.organisation
+
+    def _of_file(self, file: FileRow, entries: Sequence[IndexRow] | None, text: str) -> pa.Table:
+        """The value's rows in one file. Raises FileDamaged unless it holds as many as the catalogue says.
+
+        entries: of the index; None: every row group is looked through.
+        """
         stored = self.door.opened(file)
-        groups = sorted({n for entry in entries for n in range(entry.first_group, entry.last_group + 1)})
+        groups: Sequence[int] = range(file.row_groups)
+        if entries is not None:
+            groups = sorted({n for entry in entries for n in range(entry.first_group, entry.last_group + 1)})
         found = []
         for number in groups:
             table = stored.row_group(number)
@@ -173,7 +198,7 @@ class _Question:
                 mine = pc.and_(mine, self._mine(table))
             found.append(table.filter(mine))
         rows = pa.concat_tables(found)
-        recorded = sum(entry.rows for entry in entries)
+        recorded = rows.num_rows if entries is None else sum(entry.rows for entry in entries)
         if rows.num_rows != recorded:
             raise FileDamaged(file, f"holds {rows.num_rows:,} rows of {text!r}, {recorded:,} were recorded")
         return rows.filter(self._in_time(rows[self.door.archive.time]))

@@ -29,7 +29,7 @@ from maintenance_defs.archive.objects import (
     open_archive_store,
     put_once,
 )
-from maintenance_defs.archive.plans.periods import Periods, told_whose
+from maintenance_defs.archive.plans.periods import Periods, told
 from maintenance_defs.archive.plans.survey import Span, Survey, part_of, survey
 from maintenance_defs.archive.reading.door import Door
 from maintenance_defs.archive.rows.columns import read_columns
@@ -138,15 +138,15 @@ def catalogue_unit(work: Work, unit: UnitRow) -> UnitRow:
             unit, work.owner, files, _groups(files, proofs), rows=marks.rows, fingerprint=marks.total,
             schema_version=version, row_ids=row_ids,
             groups=[{"organisation": o, "rows": g.rows, "kept": o in scopes} for o, g in sorted(groups.items())],
-            evidence=unit.evidence | {"seconds": seconds, **told_whose(work.archive)},
+            evidence=unit.evidence | {"seconds": seconds, **told(work.archive)},
         )  # fmt: skip
         state.advance(unit.id, work.owner, "verified")
         indexes = [(file.id, Path(folder) / f"index-{n}.parquet") for n, file in enumerate(files)]
         state.publish_files(unit, work.owner, read_index(indexes if work.archive.lookup else []))
     if unit.left_at is not None:  # it was exported again from the parked table
         state.advance(unit.id, work.owner, "detached")
-    told = f"{count(sum(file.rows for file in files), 'row')} in {count(len(files), 'file')}, proven"
-    work.log(f"{unit.words()}: {told if files else 'no row is to be kept'}")
+    words = f"{count(sum(file.rows for file in files), 'row')} in {count(len(files), 'file')}, proven"
+    work.log(f"{unit.words()}: {words if files else 'no row is to be kept'}")
     return state.unit(unit.id)
 
 

@@ -36,6 +36,7 @@ def write_again(
     0: every row stays; None: none would. Nothing was changed in either case. The old object goes with a later sweep.
     """
     state, archive = work.home.control.archive, work.archive
+    lookup = unit.evidence.get("lookup", archive.lookup)  # all files of a unit are indexed by one column
     store = open_archive_store(work.system, file.store, work.home)
     with TemporaryDirectory(prefix="rewrite-", dir=spool(work.home)) as name:
         folder = Path(name)
@@ -61,13 +62,13 @@ def write_again(
         fetch(store.reading, new.key, back, new.sha256, size_bytes=new.size_bytes)
         proof = prove_file(unit.words(), back, result.written)
         entries = folder / "index.parquet"
-        if archive.lookup is not None:
-            write_index(back, archive.lookup, entries, encryption=result.written.encryption)
+        if lookup is not None:
+            write_index(back, lookup, entries, encryption=result.written.encryption)
         state.renew_unit(unit.id, work.owner, LEASE_SECONDS)
         state.replace_file(
             file.id, replace(new, version_id=stored.version_id, created_at=work.home.control.now()),
             [Group(new.id, o, g.rows, g.hi, g.lo, g.min_at, g.max_at) for o, g in proof.organisations.items()],
-            read_index([(new.id, entries)] if archive.lookup is not None else []),
+            read_index([(new.id, entries)] if lookup is not None else []),
             f"{WRITTEN_AGAIN} without {why.format(n=f'{gone:,}')}",
         )  # fmt: skip
     return gone
