@@ -238,9 +238,19 @@ class _Run:
         """step -> seq; those of a killed run are taken up."""
         known = {step: self.open.pop((unit, step)) for step, _ in todo if (unit, step) in self.open}
         new = [(step, line) for step, line in todo if step not in known]
-        intents = [_intent(unit, step, line, self.archive) for step, line in new]
+        intents = [self._intent(unit, step, line) for step, line in new]
         seqs = self.state.intents(self.plan.id, self.work.owner, intents) if intents else []
         return known | {step: seq for (step, _), seq in zip(new, seqs, strict=True)}
+
+    def _intent(self, unit: int, step: int, line: Line) -> Intent:
+        # A file lies where it was put, whatever store is declared since.
+        file = self.work.home.control.archive.file(line["file_id"]) if line["act"] == "expire_file" else None
+        kind, store, key = ("rows", None, None) if file is None else ("object", file.store, file.key)
+        return Intent(
+            unit, step, line["act"], kind, store=store, key=key, table=self.archive.table, row_id=line["label"],
+            evidence={"rows": line["rows"], "reason": line["reason"], "unit_id": line["unit_id"]},
+            size_bytes=line["size_bytes"], tenant=line["organisation"] or None,
+        )  # fmt: skip
 
     def _act(self, lines: Sequence[Line]) -> tuple[str, str | None]:
         try:
@@ -296,17 +306,6 @@ class _Run:
 
     def _beat(self) -> None:
         self.state.renew(self.plan.id, self.work.owner, self.lease_seconds)
-
-
-def _intent(unit: int, step: int, line: Line, archive: AnyArchive) -> Intent:
-    is_file = line["act"] == "expire_file"
-    return Intent(
-        unit, step, line["act"], "object" if is_file else "rows",
-        store=archive.store if is_file else None, key=line["key"] if is_file else None,
-        table=archive.table, row_id=line["label"],
-        evidence={"rows": line["rows"], "reason": line["reason"], "unit_id": line["unit_id"]},
-        size_bytes=line["size_bytes"], tenant=line["organisation"] or None,
-    )  # fmt: skip
 
 
 def _left(work: Work, found: Survey, line: Line) -> UnitRow:

@@ -13,8 +13,6 @@ from maintenance_defs.archive.reading import get
 from maintenance_defs.archive.reading.views import open_views
 from maintenance_defs.archive.units.expiring import expire_file
 from maintenance_defs.archive.units.leaving import drop
-from maintenance_defs.archive.units.returning import restore
-from maintenance_defs.archive.watching.drilling import archive_drill
 from maintenance_defs.control.home import Home
 from maintenance_defs.core.archive import Archive
 from maintenance_defs.core.errors import Refused
@@ -102,16 +100,6 @@ def test_rows_of_an_organisation_that_their_month_does_not_know_are_no_empty_ans
     assert get(world.system, "logs", world.home, value="job-5").read_all().num_rows == 20
 
 
-def test_files_are_read_dropped_and_restored_where_they_were_stored(tmp_path: Path, pg_database: str) -> None:
-    world = waits(tmp_path, pg_database)
-    move_to_another_store(world)
-    assert dropped(world) == "removed"
-    assert get(world.system, "logs", world.home, value="job-5").read_all().num_rows == 20
-    assert restore(world.work(), world.units()).same
-    drilled = archive_drill(world.system, "logs", world.home, run_id="test", as_of=COLD)
-    assert (drilled.files, drilled.damaged, drilled.not_restored) == (1, [], [])
-
-
 def told(world: LogWorld) -> list[str]:
     """What doctor says of the store."""
     found = examine_archives(world.system, world.home, datetime.now(UTC))
@@ -128,17 +116,6 @@ def test_files_of_an_earlier_path_or_store_are_not_missed(tmp_path: Path, pg_dat
     (file,) = world.files()
     (world.objects / file.key).unlink()
     assert told(world) == ["fail"]
-
-
-def test_a_store_that_is_not_declared_any_more_is_asked_for_by_name(tmp_path: Path, pg_database: str) -> None:
-    world = LogWorld(tmp_path, pg_database)
-    world.archived(400)
-    move_to_another_store(world)
-    world.system = world.system.model_copy(update={"stores": {"other": world.system.stores["other"]}})
-    with pytest.raises(Refused, match="store 'files'.* is not declared any more"):
-        get(world.system, "logs", world.home, value="job-5").read_all()
-    with pytest.raises(Refused, match="store 'files'.* is not declared any more"):
-        restore(world.work(), world.units())
 
 
 def all_rows(world: LogWorld) -> int:

@@ -60,7 +60,10 @@ def test_a_month_is_read_drilled_restored_and_expires_where_it_was_stored(tmp_pa
     assert (drilled.files, drilled.damaged, drilled.not_restored) == (4, [], [])
     assert restore(world.work(), world.units()).same
     assert signs(world) == {"store_agrees": (), "catalogue_agrees": ()}
-    assert world.apply(LATER).counts == {"deleted": 1}
+    plan = world.plan(LATER)
+    assert world.apply(LATER, plan).counts == {"deleted": 1}
+    acts = [act for batch in world.home.control.retention.acts(plan.id) for act in batch.to_pylist()]
+    assert [(act["act"], act["store"]) for act in acts] == [("expire_file", "files")]
     assert get(world.system, "logs", world.home, value="job-1").read_all().num_rows == 20
     assert len(world.stored_keys()) == 3
     assert signs(world) == {"store_agrees": (), "catalogue_agrees": ()}
