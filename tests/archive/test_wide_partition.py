@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from maintenance_defs.archive.plans.recording import read_items
-from tests.archive.world import COLD, LogWorld
+from tests.archive.world import COLD, FILL, LogWorld
 from tests.support.months import rows
 from tests.support.postgres import execute as run
 
@@ -52,3 +52,21 @@ def test_as_a_whole_it_waits_for_its_real_upper_bound(tmp_path: Path, pg_databas
     made = wide(tmp_path, pg_database, "'2023-11-01 00:00+00'")
     assert planned(made, COLD) == []
     assert planned(made, COLD_AS_A_WHOLE) == [("archive", "2023-11", 3)]
+
+
+def test_weeks_of_one_month_leave_row_by_row_at_once(tmp_path: Path, pg_database: str) -> None:
+    made = LogWorld(tmp_path, pg_database, archive={"remove": "rows"})
+    run(pg_database, "DROP TABLE logs_2024_01", *(
+        f"CREATE TABLE logs_w{n} PARTITION OF logs FOR VALUES FROM ('{lower} 00:00+00') TO ('{upper} 00:00+00')"
+        for n, (lower, upper) in enumerate([("2024-01-01", "2024-01-08"), ("2024-01-08", "2024-01-29"),
+                                            ("2024-01-29", "2024-02-05")])
+    ), FILL.format(rows=400))  # fmt: skip
+    run(pg_database, "INSERT INTO logs (id, at) VALUES (400, '2024-01-30Z'), (401, '2024-02-03Z')")
+    assert made.apply(COLD).state == "done"
+    assert rows(pg_database, "SELECT FROM logs") == []
+    found = sorted((f"{unit.lower:%m-%d}", f"{unit.upper:%m-%d}", unit.relation, unit.rows) for unit in made.units())
+    assert found == [
+        ("01-01", "01-08", "public.logs_w0", 104), ("01-08", "01-29", "public.logs_w1", 296),
+        ("01-29", "02-01", "public.logs_w2", 1), ("02-01", "02-05", "public.logs_w2", 1),
+    ]  # fmt: skip
+    assert [row["id"] for row in made.read()] == list(range(402))

@@ -114,8 +114,7 @@ def survey(
         else:
             for month in sorted({row["month"] for row in dated}):
                 mine = [row for row in dated if row["month"] == month]
-                lower = month.replace(tzinfo=UTC)
-                spans.append(_span(replace(place, part=replace(place.part, lower=lower, upper=_next(lower))), mine))
+                spans.append(_span(place.cut(month.replace(tzinfo=UTC)), mine))
     spans.sort(key=lambda span: (span.lower, span.part.oid))
     return Survey(
         snapshot.evidence.identity, table, columns, key, tuple(spans), undated, read_periods(snapshot, archive)
@@ -148,11 +147,18 @@ def _no_folder_like_a_column(archive: Archive, columns: Sequence[Column]) -> Non
 
 @dataclass(frozen=True)
 class _Place:
-    """One relation with rows. partition: where it leaves as a whole."""
+    """One relation with rows. partition: where it leaves as a whole; bounds: where it does not, and has some."""
 
     part: Part
     heap_bytes: int
     partition: Partition | None = None
+    bounds: tuple[datetime | None, datetime | None] = (None, None)
+
+    def cut(self, month: datetime) -> _Place:
+        """The relation's rows of that month. Of a week it is no more: two weeks of a month are two units."""
+        lower, upper = self.part.lower or self.bounds[0], self.part.upper or self.bounds[1]
+        part = replace(self.part, lower=max(month, lower or month), upper=min(_next(month), upper or _next(month)))
+        return replace(self, part=part)
 
 
 def _relations(archive: Archive, table: PartitionedTable | PlainTable) -> Iterator[_Place]:
@@ -171,7 +177,7 @@ def _relations(archive: Archive, table: PartitionedTable | PlainTable) -> Iterat
         if one.lower is not None and one.upper is not None and archive.remove != "rows":
             yield _Place(replace(mine, lower=one.lower, upper=one.upper), one.size_bytes, one)
         else:
-            yield _Place(mine, one.size_bytes)
+            yield _Place(mine, one.size_bytes, bounds=(one.lower, one.upper))
 
 
 def counted(
