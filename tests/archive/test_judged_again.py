@@ -81,6 +81,30 @@ def test_rows_whose_organisation_is_another_one_now_are_archived(tmp_path: Path,
     assert {row["id"] for row in world.read()} >= {id for id in EVERY if id % 20 == 3}
 
 
+@pytest.mark.parametrize("remove", ["partition", "rows"])
+def test_archived_rows_are_kept_as_long_as_those_of_who_owned_them_when_they_left(
+    tmp_path: Path, pg_database: str, remove: str
+) -> None:
+    """V8: job-0 was org a's when its month was exported; a plan says whose its rows are now."""
+    world = owned_by_jobs(tmp_path, pg_database, remove=remove, undo_window="1 s")
+    run(pg_database, LONGER)
+    run_archive(world.system, "logs", world.home, run_id="test", as_of=COLD)
+
+    def owned() -> dict[str, int]:
+        groups = world.home.control.archive.groups([file.id for file in world.files()])
+        return {one.organisation: one.rows for one in groups}
+
+    assert owned() == {"a": 140, "b": 140, "c": 120}
+    run(pg_database, "UPDATE jobs SET owner = 'b' WHERE id = 'job-0'")
+    assert world.apply(COLD).state == "done"
+    assert owned() == {"a": 120, "b": 160, "c": 120}
+    if remove == "partition":  # it waits in its window, and goes with those who own its rows then
+        run(pg_database, "UPDATE jobs SET owner = 'c' WHERE id = 'job-0'")
+        time.sleep(1.1)
+        assert world.apply(None).state == "done"  # type: ignore[arg-type]
+        assert owned() == {"a": 120, "b": 140, "c": 140}
+
+
 def test_rows_whose_time_is_over_since_their_month_was_detached_are_agreed_to_first(
     tmp_path: Path, pg_database: str
 ) -> None:

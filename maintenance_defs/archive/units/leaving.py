@@ -77,7 +77,8 @@ def _current(work: Work, unit: UnitRow) -> UnitRow:
         if hold := Covering(holds).hold_on(work.name, table=work.archive.table, row_id=unit.label):
             raise _held(unit, hold.words())
         otherwise = told_otherwise(unit, work.archive)
-        if unit.state == "removing" or not (otherwise or _uncopied(unit) or _row_holds(holds)):
+        elsewhere = work.archive.organisation is not None and work.archive.organisation.table is not None
+        if unit.state == "removing" or not (otherwise or elsewhere or _uncopied(unit) or _row_holds(holds)):
             return unit
         if _may_go(work, unit, holds) and not otherwise:
             return unit
